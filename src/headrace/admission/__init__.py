@@ -1,0 +1,1 @@
+"""May this enter now: gate.py."""

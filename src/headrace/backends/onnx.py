@@ -1,0 +1,169 @@
+"""ONNX Runtime on the CPU."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ctypes import string_at
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+from headrace.backends.base import Declared
+from headrace.errors import InferenceFailed, InvalidRequest, LoadFailed
+from headrace.messages import Datatype
+
+ELEMENT_TYPES = {
+    "tensor(bool)": Datatype.BOOL,
+    "tensor(uint8)": Datatype.UINT8,
+    "tensor(uint16)": Datatype.UINT16,
+    "tensor(uint32)": Datatype.UINT32,
+    "tensor(uint64)": Datatype.UINT64,
+    "tensor(int8)": Datatype.INT8,
+    "tensor(int16)": Datatype.INT16,
+    "tensor(int32)": Datatype.INT32,
+    "tensor(int64)": Datatype.INT64,
+    "tensor(float16)": Datatype.FP16,
+    "tensor(float)": Datatype.FP32,
+    "tensor(double)": Datatype.FP64,
+    "tensor(bfloat16)": Datatype.BF16,
+    "tensor(string)": Datatype.BYTES,
+}
+ONNX_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16, without importing onnx
+
+
+class OnnxBackend:
+    """One InferenceSession. Its Run is thread-safe, so clones share it and its weights."""
+
+    platform = "onnxruntime_onnx"
+
+    def __init__(self) -> None:
+        self.inputs: tuple[Declared, ...] = ()
+        self.outputs: tuple[Declared, ...] = ()
+        self._session: ort.InferenceSession
+        self._bfloat16: frozenset[str] = frozenset()
+
+    def load(self, path: Path, threads: int) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Spinning would take the core from the gateway and from the other workers.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        with load_errors(path):
+            self._session = ort.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+            self.inputs = tuple(map(declared, self._session.get_inputs()))
+            self.outputs = tuple(map(declared, self._session.get_outputs()))
+        self._bfloat16 = frozenset(
+            each.name for each in self.inputs + self.outputs if each.datatype is Datatype.BF16
+        )
+
+    def clone(self) -> "OnnxBackend":
+        other = OnnxBackend()
+        other.inputs, other.outputs = self.inputs, self.outputs
+        other._session, other._bfloat16 = self._session, self._bfloat16  # noqa: SLF001 - its own class
+        return other
+
+    def run(self, inputs: dict[str, np.ndarray], wanted: list[str]) -> list[np.ndarray]:
+        feed = {
+            name: decode_strings(array) if array.dtype == object else array
+            for name, array in inputs.items()
+        }
+        with run_errors():
+            if self._bfloat16:
+                return self._run_bfloat16(feed, wanted)
+            return [encode_strings(each) for each in self._session.run(wanted, feed)]
+
+    def _run_bfloat16(self, feed: dict[str, np.ndarray], wanted: list[str]) -> list[np.ndarray]:
+        """numpy has no bfloat16: its bits go in and out as uint16 inside OrtValues."""
+        values = {
+            name: ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, ONNX_BFLOAT16)
+            if name in self._bfloat16
+            else ort.OrtValue.ortvalue_from_numpy(array)
+            for name, array in feed.items()
+        }
+        results = self._session.run_with_ort_values(wanted, values)
+        return [
+            bfloat16_bits(value)
+            if name in self._bfloat16
+            else encode_strings(value.numpy())
+            for name, value in zip(wanted, results, strict=True)
+        ]
+
+
+def declared(argument: ort.NodeArg) -> Declared:
+    datatype = ELEMENT_TYPES.get(argument.type)
+    if datatype is None:
+        raise LoadFailed(
+            f"'{argument.name}' is a {argument.type}, and headrace carries tensors only: {', '.join(Datatype)}"
+        )
+    axes = tuple(
+        size if isinstance(size, int) and size >= 0 else size if isinstance(size, str) else None
+        for size in argument.shape
+    )
+    # onnxruntime gives [] for a scalar and for a tensor of unknown rank alike; the first run tells them apart.
+    return Declared(argument.name, datatype, axes or None)
+
+
+def bfloat16_bits(value: ort.OrtValue) -> np.ndarray:
+    """OrtValue.numpy() refuses bfloat16, so its bits are copied from where they lie."""
+    shape = value.shape()
+    return np.frombuffer(string_at(value.data_ptr(), 2 * prod(shape)), "<u2").reshape(shape)
+
+
+def decode_strings(array: np.ndarray) -> np.ndarray:
+    """Bytes → str, the only form in which onnxruntime takes strings."""
+    try:
+        texts = [element.decode() for element in array.ravel()]
+    except UnicodeDecodeError as exc:
+        raise InvalidRequest(f"a BYTES element is not UTF-8, which onnxruntime needs: {exc}") from exc
+    decoded = np.empty(len(texts), object)
+    decoded[:] = texts
+    return decoded.reshape(array.shape)
+
+
+def encode_strings(array: np.ndarray) -> np.ndarray:
+    if array.dtype != object:
+        return array
+    encoded = np.empty(array.size, object)
+    encoded[:] = [element.encode() for element in array.ravel()]
+    return encoded.reshape(array.shape)
+
+
+@contextmanager
+def load_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (state.NoSuchFile, FileNotFoundError) as exc:
+        raise LoadFailed(f"{path} is not there: {sentence(exc)}") from exc
+    except (state.InvalidProtobuf, state.InvalidGraph, state.InvalidArgument) as exc:
+        raise LoadFailed(
+            f"{path} is not a whole ONNX file (copied only in part, or damaged?): {sentence(exc)}"
+        ) from exc
+    except LoadFailed:
+        raise
+    except Exception as exc:
+        raise LoadFailed(f"onnxruntime cannot load {path}: {sentence(exc)}") from exc
+
+
+@contextmanager
+def run_errors() -> Iterator[None]:
+    try:
+        yield
+    except state.InvalidArgument as exc:
+        raise InvalidRequest(sentence(exc)) from exc
+    except InvalidRequest:
+        raise
+    except Exception as exc:
+        raise InferenceFailed(sentence(exc)) from exc
+
+
+def sentence(exc: Exception) -> str:
+    """onnxruntime's messages without their '[ONNXRuntimeError] : 2 : INVALID_ARGUMENT :' in front."""
+    text = str(exc)
+    if text.startswith("[ONNXRuntimeError]"):
+        text = text.split(" : ", 3)[-1]
+    return " ".join(text.split())

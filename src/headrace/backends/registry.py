@@ -1,0 +1,40 @@
+"""Which backend opens which file, and the only place that imports one."""
+
+from importlib import import_module
+from pathlib import Path
+
+from headrace.backends.base import Backend
+from headrace.errors import LoadFailed
+
+BACKENDS: dict[str, tuple[str, str]] = {
+    "onnxruntime": (".onnx", "headrace.backends.onnx:OnnxBackend"),
+    "transcoder": (".transcoder", "headrace.protocol.transcode:TranscoderBackend"),
+    "fake": (".fake", "headrace.testing:FakeBackend"),
+}
+"""Backend name → (file suffix, where its class lives)."""
+
+EXTRAS = {"onnxruntime": "onnx"}
+"""Backend name → the extra that installs its runtime."""
+
+
+def backend_for(path: Path) -> str | None:
+    """The backend that opens a file of that suffix, or None."""
+    return next((name for name, (suffix, _) in BACKENDS.items() if path.suffix == suffix), None)
+
+
+def create(name: str) -> Backend:
+    """Import a backend and make an empty object of it.
+
+    Raises:
+        LoadFailed: there is no such backend, or its runtime is not installed.
+    """
+    if name not in BACKENDS:
+        raise LoadFailed(f"there is no backend '{name}'; there are {', '.join(sorted(BACKENDS))}")
+    module, _, attribute = BACKENDS[name][1].partition(":")
+    try:
+        backend: Backend = getattr(import_module(module), attribute)()
+    except ModuleNotFoundError as exc:
+        raise LoadFailed(
+            f"backend '{name}' needs {exc.name}; install it with: pip install 'headrace[{EXTRAS.get(name, name)}]'"
+        ) from exc
+    return backend

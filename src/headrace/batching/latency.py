@@ -1,0 +1,137 @@
+"""How long a run of b rows will take: l(b), learned from the worker's own stamps.
+
+Medians of the last runs by power-of-two batch size and by cost of a row, made monotone and joined by straight lines
+(hardware has steps, so no single line is fitted). A factor that follows the 95th percentile of measured / predicted
+turns the median into an upper bound by stochastic quantile estimation.
+"""
+
+from bisect import bisect_left
+from collections import deque
+from math import log
+from statistics import median
+
+from headrace.messages import BUCKET_RATIO
+
+KEPT = 16
+"""Runs remembered for each size."""
+REFIT_AFTER = 8
+"""Runs between two fits of a curve."""
+QUANTILE, STEP = 0.95, 0.02
+LEAST_FACTOR = 1.05
+WORTH_CAPPING_S = 1e-3
+"""Shorter runs are not capped by throughput: the gateway's work a batch would outweigh what is won."""
+ENOUGH = 0.95
+"""The cap is the smallest batch with so much of the best throughput seen."""
+
+Curve = list[tuple[float, float]]  # (rows, seconds), both growing
+
+
+class LatencyModel:
+    """l(b) of one version. Lives on the loop; holds no clock."""
+
+    def __init__(self, known: dict[int, dict[int, float]] | None = None) -> None:
+        """Start from a stored profile: cost → rows → seconds."""
+        self._costs: dict[int, int] = {}
+        self._runs: dict[int, dict[int, deque[tuple[int, float]]]] = {}
+        self._curves: dict[int, Curve] = {}
+        self._stale: dict[int, int] = {}
+        self._factor = LEAST_FACTOR
+        for cost, latencies in (known or {}).items():
+            for rows, seconds in latencies.items():
+                self._remember(cost, rows, seconds)
+
+    def observe(self, cost: int, rows: int, seconds: float) -> None:
+        """A run of that many rows took so long."""
+        if (predicted := self.predict(cost, rows)) is not None:
+            exceeded = seconds > predicted * self._factor
+            self._factor += STEP * (QUANTILE if exceeded else QUANTILE - 1)
+            self._factor = max(LEAST_FACTOR, self._factor)
+        self._remember(cost, rows, seconds)
+
+    def predict(self, cost: int, rows: int) -> float | None:
+        """Median seconds expected; None while nothing was ever measured."""
+        bucket = self._nearest(cost)
+        if bucket is None:
+            return None
+        curve = self._curve(bucket)
+        scale = max(1, cost) / max(1, self._costs[bucket]) if bucket != cost_bucket(cost) else 1.0
+        return interpolate(curve, rows) * scale
+
+    def upper(self, cost: int, rows: int) -> float | None:
+        """Seconds that 95 of 100 runs stay below."""
+        predicted = self.predict(cost, rows)
+        return None if predicted is None else predicted * self._factor
+
+    def best_rows(self, cost: int, limit: int) -> int:
+        """Rows worth a batch: more would take longer and bring next to nothing."""
+        bucket = self._nearest(cost)
+        if bucket is None:
+            return limit
+        curve = self._curve(bucket)
+        if curve[-1][1] < WORTH_CAPPING_S:
+            return limit
+        throughputs = [rows / seconds for rows, seconds in curve]
+        best = max(throughputs)
+        if throughputs[-1] == best and (len(curve) == 1 or throughputs[-2] < ENOUGH * best):
+            return min(limit, 2 * round(curve[-1][0]))  # it still grows: try more
+        chosen = next(at for at, each in enumerate(throughputs) if each >= ENOUGH * best)
+        return min(limit, max(1, round(curve[chosen][0])))
+
+    def known(self) -> dict[int, dict[int, float]]:
+        """What a profile keeps: cost → rows → median seconds."""
+        return {
+            self._costs[bucket]: {round(rows): seconds for rows, seconds in self._curve(bucket)}
+            for bucket in self._runs
+        }
+
+    def _remember(self, cost: int, rows: int, seconds: float) -> None:
+        bucket = cost_bucket(cost)
+        self._costs.setdefault(bucket, cost)
+        sizes = self._runs.setdefault(bucket, {})
+        size = rows.bit_length()
+        if (runs := sizes.get(size)) is None:
+            runs = sizes[size] = deque(maxlen=KEPT)
+            self._stale[bucket] = REFIT_AFTER
+        runs.append((rows, seconds))
+        self._stale[bucket] = self._stale.get(bucket, 0) + 1
+        if self._stale[bucket] >= REFIT_AFTER:
+            self._stale[bucket] = 0
+            self._curves.pop(bucket, None)
+
+    def _nearest(self, cost: int) -> int | None:
+        bucket = cost_bucket(cost)
+        if bucket in self._runs:
+            return bucket
+        return min(self._runs, key=lambda each: abs(each - bucket), default=None)
+
+    def _curve(self, bucket: int) -> Curve:
+        if (curve := self._curves.get(bucket)) is None:
+            curve = self._curves[bucket] = fit(self._runs[bucket])
+        return curve
+
+
+def fit(sizes: dict[int, deque[tuple[int, float]]]) -> Curve:
+    """Medians by batch size, made monotone."""
+    curve: Curve = []
+    slowest = 0.0
+    for size in sorted(sizes):
+        rows = sum(run[0] for run in sizes[size]) / len(sizes[size])
+        slowest = max(slowest, median(run[1] for run in sizes[size]))
+        curve.append((rows, slowest))
+    return curve
+
+
+def interpolate(curve: Curve, rows: int) -> float:
+    """Along the curve; beyond its end in proportion to the rows, before its start level."""
+    at = bisect_left(curve, (rows, 0.0))
+    if at == len(curve):
+        return curve[-1][1] * max(1.0, rows / curve[-1][0])
+    if at == 0 or curve[at][0] == rows:
+        return curve[at][1]
+    (low, fast), (high, slow) = curve[at - 1], curve[at]
+    return fast + (slow - fast) * (rows - low) / (high - low)
+
+
+def cost_bucket(cost: int) -> int:
+    """Costs within a length bucket of each other are one."""
+    return round(log(max(1, cost)) / log(BUCKET_RATIO))

@@ -1,0 +1,52 @@
+"""How many tickets travel now. Pure: a snapshot in, a decision out.
+
+Work-conserving (a free instance takes what waits, up to the cap): simulation finds no fixed delay that is better, since
+batches grow with the backlog by themselves.
+"""
+
+from dataclasses import dataclass
+
+from headrace.messages import Group
+
+NARROWEST = 0.6
+"""A shorter group may fill up a batch of a longer one if it is at least so much of its cost: the rest is padding."""
+SHORT_RUN_S = 2e-3
+"""Runs shorter than this are staged behind the running one: the way to the gateway and back would show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Tickets that could share the next batch. `is_alone`: one that must not share it."""
+
+    group: Group
+    tickets: int
+    is_alone: bool
+
+
+def choose_rows(
+    candidates: Candidates, cap: int, instance_is_idle: bool, run_s: float | None
+) -> int:
+    """How many rows to send to an instance now; 0 to wait for its running batch.
+
+    Args:
+        candidates: what waits.
+        cap: rows worth a batch.
+        instance_is_idle: nothing runs on it, else one batch does.
+        run_s: predicted seconds of the batch to send, None if nothing is known.
+
+    A second batch behind the running one hides the way between the processes, but what is staged can no longer be
+    joined or overtaken. So it is staged when it is full anyway, or when runs are short.
+    """
+    is_full = candidates.tickets >= cap or candidates.is_alone
+    if instance_is_idle or is_full or (run_s is not None and run_s < SHORT_RUN_S):
+        return cap
+    return 0
+
+
+def may_join(group: Group, other: Group) -> bool:
+    """Whether tickets of `other`, shorter ones, may fill up a batch of `group`."""
+    if not group.edges or other.cost > group.cost or other.cost < NARROWEST * group.cost:
+        return False
+    if other.exact != group.exact or other.shared != group.shared:
+        return False
+    return all(ours >= theirs for ours, theirs in zip(group.edges, other.edges, strict=True))

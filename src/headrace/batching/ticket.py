@@ -1,0 +1,81 @@
+"""A request's place in a queue, answered exactly once."""
+
+from enum import Enum, auto
+from typing import Protocol
+
+from headrace.errors import DeadlineExceeded, HeadraceError, RequestTimeout
+from headrace.messages import InferRequest
+from headrace.parts import Part
+
+
+class Reply(Protocol):
+    """Where a ticket's answer goes: parts, and then exactly one end. Called on the loop; must not block."""
+
+    def part(self, part: Part) -> None:
+        """Rows of the answer; they are valid only during the call."""
+
+    def end(self) -> None:
+        """The answer is complete."""
+
+    def fail(self, error: HeadraceError) -> None:
+        """There is no answer, or no more of it."""
+
+
+class State(Enum):
+    """Where a ticket stands. WAITING ⇄ RUNNING (a retry goes back), then one of the others for good."""
+
+    WAITING = auto()
+    RUNNING = auto()
+    ANSWERED = auto()
+    DROPPED = auto()
+
+
+class Ticket:
+    """One accepted request. Lives on the loop.
+
+    `answer` and `refuse` may be called once in all, and not after `drop`; that is this class's promise to the client.
+    """
+
+    __slots__ = ("arrived", "deadline", "is_retry", "reply", "request", "state", "timeout_error")
+
+    def __init__(
+        self,
+        request: InferRequest,
+        reply: Reply,
+        arrived: float,
+        deadline: float,
+        timeout_error: type[DeadlineExceeded | RequestTimeout] = RequestTimeout,
+    ) -> None:
+        """Times on the injected clock, in seconds; timeout_error is what expiry is answered with."""
+        self.request = request
+        self.reply = reply
+        self.arrived = arrived
+        self.deadline = deadline
+        self.timeout_error = timeout_error
+        # Mutable: where it stands, and whether a worker has failed it once already.
+        self.state = State.WAITING
+        self.is_retry = False
+
+    def answer(self, part: Part) -> None:
+        """Give the rows to the client, unless it has gone."""
+        if self.state is State.DROPPED:
+            return
+        assert self.state is State.RUNNING, "only a running ticket has an answer"  # noqa: S101
+        self.state = State.ANSWERED
+        self.reply.part(part)
+        self.reply.end()
+
+    def refuse(self, error: HeadraceError) -> None:
+        """Answer with an error, unless the client has gone."""
+        if self.state is State.DROPPED:
+            return
+        assert self.state is not State.ANSWERED, "a ticket is answered once"  # noqa: S101
+        self.state = State.ANSWERED
+        self.reply.fail(error)
+
+    def drop(self) -> bool:
+        """The client is gone. True if the ticket was still waiting, so that its queue may forget it."""
+        was_waiting = self.state is State.WAITING
+        if self.state is not State.ANSWERED:
+            self.state = State.DROPPED
+        return was_waiting

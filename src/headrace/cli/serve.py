@@ -1,0 +1,37 @@
+"""`headrace serve`: the server."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from headrace.cli.options import parse_pads, settings_options
+from headrace.config import Settings
+from headrace.errors import ConfigurationError
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--pad",
+    multiple=True,
+    metavar="MODEL.INPUT=VALUE",
+    help="Lengths of this input may be padded with the value, so that requests of different lengths can share a "
+    "run; used if a run at load confirms that answers stay the same. Repeat for each input.",
+)
+@settings_options
+def command(paths: tuple[Path, ...], pad: tuple[str, ...], **options: Any) -> None:
+    """Serve models over HTTP (Open Inference Protocol).
+
+    PATHS are .onnx files, folders of them, or folders like NAME/1/model.onnx with a folder for each version.
+    """
+    from headrace.server import Server  # noqa: PLC0415 - what it imports takes a third of a second
+    from headrace.telemetry import logs  # noqa: PLC0415
+
+    settings = Settings(**options, pads=parse_pads(pad))
+    logs.set_up(settings.log_level, as_json=settings.log_json)
+    try:
+        server = Server(settings, paths)
+        server.run()
+    except ConfigurationError as exc:
+        raise click.ClickException(str(exc)) from exc

@@ -1,0 +1,82 @@
+"""The settings, as one frozen tree. The command line's options are made from these fields."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MIB = 1 << 20
+
+
+class Settings(BaseModel):
+    """Everything that can be set, with its default, unit and reason."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    """Address to listen on; loopback unless somebody decides otherwise."""
+
+    http_port: int = Field(default=8000, ge=0, le=65535)
+    """Port for the protocol, health and metrics; 0 takes a free one."""
+
+    server_id: str = "headrace"
+    """Name in the server metadata; some clients expect `triton`."""
+
+    deadline_s: float = Field(default=5.0, gt=0)
+    """Seconds after which a request that still waits is answered with an error, unless it asks for less."""
+
+    max_queue_bytes: int = Field(default=256 * MIB, gt=0)
+    """Bytes of tensors that may wait for one model; what comes on top is refused."""
+
+    max_batch_size: int = Field(default=1024, ge=1)
+    """Rows one request may bring."""
+
+    max_rows: int = Field(default=64, ge=1)
+    """Rows of different requests that may share a run; what is worth it is measured below that."""
+
+    instances: int | None = Field(default=None, ge=1)
+    """Sessions a model runs at once; measured at load if not set."""
+
+    threads: int | None = Field(default=None, ge=1)
+    """Threads a session computes with; measured at load if not set."""
+
+    pads: dict[str, dict[str, float]] = {}
+    """Model → input → value: lengths of these inputs may be padded with the value (used if a run confirms it)."""
+
+    http_max_input_size: int = Field(default=64 * MIB, gt=0)
+    """Bytes of JSON, or of a raw binary request; as in Triton, binary tensors do not count."""
+
+    max_request_bytes: int = Field(default=256 * MIB, gt=0)
+    """Bytes of a whole request body."""
+
+    max_received_bytes: int = Field(default=1024 * MIB, gt=0)
+    """Bytes of all request bodies that are being received or waiting; what comes on top is refused."""
+
+    receive_timeout_s: float = Field(default=30.0, gt=0)
+    """Seconds in which a request must have arrived completely."""
+
+    keep_alive_s: float = Field(default=75.0, gt=0)
+    """Seconds an idle connection stays open; longer than load balancers keep theirs (60 or 65 s)."""
+
+    drain_delay_s: float = Field(default=5.0, ge=0)
+    """After SIGTERM: seconds to go on accepting while load balancers notice that readiness is gone."""
+
+    exit_timeout_s: float = Field(default=30.0, ge=0)
+    """Seconds for requests in flight to finish before the server stops all the same."""
+
+    strict_readiness: bool = False
+    """Ready only while every model is; else as soon as each has been ready once or has failed."""
+
+    hang_floor_s: float = Field(default=10.0, gt=0)
+    """A run is never taken for hanging before this; after it, when it takes 10 times what is usual."""
+
+    load_timeout_s: float = Field(default=600.0, gt=0)
+    """Seconds a model may take to load."""
+
+    profile_dir: Path | None = None
+    """Where measurements are kept between starts; ~/.cache/headrace/profiles if not set."""
+
+    log_json: bool = False
+    """Logs as JSON lines instead of for people."""
+
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    """Least level that is logged."""

@@ -1,0 +1,169 @@
+"""Every error headrace raises on purpose, one sentence and one stable code each.
+
+HeadraceError
+├── InvalidRequest            the sender has to change the request
+│   └── RequestTooLarge       more bytes than the server accepts
+├── NotFound                  no such model
+│   └── UnknownVersion        the model is there, the version is not
+├── Unsupported               part of the protocol that this server does not speak
+├── Unavailable               the same request may succeed later
+│   ├── NotReady              the version is loading, restarting or failed
+│   ├── QueueFull             the queue holds as many bytes as it may
+│   ├── RequestTimeout        the request's own timeout ran out while it waited
+│   ├── SlowSender            the body did not arrive in time
+│   └── ServerExiting         the server is draining
+├── DeadlineExceeded          the deadline set in a header ran out while the request waited
+├── InferenceFailed           the backend raised while it ran the request
+│   └── WorkerLost            the worker died or hung with the request, twice
+├── LoadFailed                a model cannot be loaded
+└── ConfigurationError        the command line or the settings cannot work
+
+What each becomes on the wire is one table: protocol/status.py.
+"""
+
+from typing import ClassVar
+
+
+class HeadraceError(Exception):
+    """Base of all errors headrace raises on purpose."""
+
+    code: ClassVar[str] = "internal"
+
+
+class InvalidRequest(HeadraceError):
+    """The request cannot be answered as it was sent."""
+
+    code = "invalid_request"
+
+
+class RequestTooLarge(InvalidRequest):
+    """The request has more bytes than the server accepts."""
+
+    code = "too_large"
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(
+            f"request JSON size of {size} bytes exceeds the maximum allowed input size of {limit} bytes. "
+            "Use --http-max-input-size to increase the limit."
+        )
+
+
+class NotFound(HeadraceError):
+    """No model has that name."""
+
+    code = "not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Request for unknown model: '{name}' is not found")
+
+
+class UnknownVersion(NotFound):
+    """The model exists; the version that was asked for does not."""
+
+    code = "unknown_version"
+
+    def __init__(self, name: str, version: str | None) -> None:
+        HeadraceError.__init__(
+            self,
+            f"Request for unknown model: '{name}' has no available versions"
+            if version is None
+            else f"Request for unknown model: '{name}' version {version} is not found",
+        )
+
+
+class Unsupported(HeadraceError):
+    """A part of the protocol this server does not speak."""
+
+    code = "unsupported"
+
+
+class Unavailable(HeadraceError):
+    """The same request may succeed later."""
+
+    code = "unavailable"
+
+
+class NotReady(Unavailable):
+    """The version exists but cannot answer now."""
+
+    code = "not_ready"
+
+    def __init__(self, name: str, version: str, reason: str) -> None:
+        because = f": {reason}" if reason else ""
+        super().__init__(
+            f"Request for unknown model: '{name}' version {version} is not at ready state{because}"
+        )
+
+
+class QueueFull(Unavailable):
+    """The queue holds as many bytes as it may."""
+
+    code = "queue_full"
+
+    def __init__(self, name: str, limit_bytes: int) -> None:
+        super().__init__(
+            f"Exceeds maximum queue size: {limit_bytes} bytes wait for model '{name}' already"
+        )
+
+
+class RequestTimeout(Unavailable):
+    """The request's timeout ran out while it waited; it was not run."""
+
+    code = "timeout"
+
+    def __init__(self) -> None:
+        super().__init__("Request timeout expired")
+
+
+class SlowSender(Unavailable):
+    """The rest of the request did not arrive in time."""
+
+    code = "slow_sender"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the request did not arrive completely within {seconds:g} s")
+
+
+class ServerExiting(Unavailable):
+    """The server is draining and takes no new work."""
+
+    code = "exiting"
+
+    def __init__(self) -> None:
+        super().__init__("Server exiting")
+
+
+class DeadlineExceeded(HeadraceError):
+    """The deadline named in a header ran out while the request waited; it was not run."""
+
+    code = "deadline_exceeded"
+
+    def __init__(self) -> None:
+        super().__init__("deadline exceeded before the request could be run")
+
+
+class InferenceFailed(HeadraceError):
+    """The backend raised while it ran the request."""
+
+    code = "inference_failed"
+
+
+class WorkerLost(InferenceFailed):
+    """The worker died or hung while it ran the request, and again when it was retried."""
+
+    code = "worker_lost"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the worker of model '{name}' died while it ran this request, twice")
+
+
+class LoadFailed(HeadraceError):
+    """A model cannot be loaded; the message says why."""
+
+    code = "load_failed"
+
+
+class ConfigurationError(HeadraceError):
+    """The settings cannot work; the message says what to change."""
+
+    code = "configuration"

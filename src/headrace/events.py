@@ -1,0 +1,76 @@
+"""Facts the core reports. Telemetry listens; nothing on the path asks it anything.
+
+One event a batch or a transition, never one a request: what concerns single requests comes as lists inside them.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDone:
+    """A batch was run and its requests answered. Times in seconds.
+
+    Attributes:
+        latencies: one a request, from its arrival to its answer.
+        queue_waits: one a request, from its arrival to the start of the run.
+        compute: from the worker's stamps around the backend's run.
+        input_s, output_s: the worker's time to place inputs and outputs.
+    """
+
+    model: str
+    version: str
+    rows: int
+    latencies: list[float]
+    queue_waits: list[float]
+    compute: float
+    input_s: float
+    output_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsFailed:
+    """Requests were answered with an error; reason is the error's code."""
+
+    model: str
+    version: str
+    reason: str
+    waits: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsDropped:
+    """Requests whose client went away before they were run."""
+
+    model: str
+    version: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class VersionChanged:
+    """A version moved to another state."""
+
+    model: str
+    version: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDied:
+    """A worker process ended without being asked to."""
+
+    model: str
+    version: str
+    reason: str
+    deaths: int
+
+
+Event = BatchDone | RequestsFailed | RequestsDropped | VersionChanged | WorkerDied
+
+
+class Observer(Protocol):
+    """Whoever wants to know. Called on the loop; must not block or raise."""
+
+    def __call__(self, event: Event, /) -> None: ...

@@ -1,0 +1,6 @@
+"""The only threads and processes on the path.
+
+supervisor.py starts a worker process and watches it; channel.py is the gateway's end of one instance in it;
+wire.py are the messages between them, arena.py the shared memory that holds the tensors; worker.py is the child's
+main; probe.py finds out at load what a model can do and profile.py remembers it; linux.py has what only Linux has.
+"""

@@ -1,0 +1,125 @@
+"""The gateway's end of one instance: a socket, slots of shared memory, and credits."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from headrace.execution.arena import Region
+from headrace.execution.wire import (
+    CREDITS,
+    DESCRIPTORS,
+    LARGEST,
+    SLOTS,
+    Done,
+    Failed,
+    Placed,
+    Run,
+    decode_result,
+    encode,
+)
+
+
+class InFlight(Protocol):
+    """A batch the instance has been given. The channel calls one of these, once, or neither if it is lost."""
+
+    def on_done(self, done: Done, outputs: Region) -> None:
+        """The outputs lie in the region, and stay there during this call only."""
+
+    def on_failed(self, failed: Failed) -> None:
+        """The backend raised."""
+
+
+class Channel:
+    """Sends batches to one instance. Lives on the loop; not thread-safe."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, fds: list[int], on_credit: Callable[[], None]
+    ) -> None:
+        """Take over an instance's descriptors, as wire.DESCRIPTORS describes them.
+
+        Args:
+            loop: where answers are read.
+            fds: socket, then input and output region of each slot.
+            on_credit: called when a batch is done, before its outputs are read: the time to send the next.
+        """
+        assert len(fds) == DESCRIPTORS, "an instance comes with all its descriptors"  # noqa: S101
+        self._loop = loop
+        self._socket = socket.socket(fileno=fds[0])
+        self._socket.setblocking(False)
+        regions = [Region(fd) for fd in fds[1:]]
+        self._slots = list(zip(regions[::2], regions[1::2], strict=True))
+        self._message = memoryview(bytearray(LARGEST))
+        self._on_credit = on_credit
+        # The mutable state: what is in flight by its number, and the slots nobody uses.
+        self._in_flight: dict[int, tuple[int, InFlight]] = {}
+        self._free = list(range(SLOTS))
+        self._sent = 0
+        self._loop.add_reader(self._socket.fileno(), self._read)
+
+    @property
+    def credits(self) -> int:
+        """Batches that may be sent now."""
+        return CREDITS - len(self._in_flight)
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is in flight."""
+        return not self._in_flight
+
+    def in_flight(self) -> list[InFlight]:
+        """What the instance has been given and not answered, oldest first."""
+        return [batch for _, batch in self._in_flight.values()]
+
+    def inputs(self) -> Region:
+        """Where to place the next batch's inputs before `send`. Only with a credit."""
+        return self._slots[self._free[-1]][0]
+
+    def send(self, batch: InFlight, inputs: tuple[Placed, ...], wanted: tuple[int, ...]) -> None:
+        """Hand over the batch that was placed in `inputs()`."""
+        slot = self._free.pop()
+        self._sent += 1
+        self._in_flight[self._sent] = (slot, batch)
+        run = Run(self._sent, slot, self._slots[slot][0].size, inputs, wanted)
+        try:
+            self._socket.send(encode(run))
+        except OSError:
+            # The worker is gone: its end is noticed by the supervisor, which then asks for what was in flight.
+            self._stop_reading()
+
+    def close(self) -> list[InFlight]:
+        """End the instance; returns what it will not answer any more, oldest first. Again: nothing."""
+        lost = self.in_flight()
+        if self._socket.fileno() < 0:
+            return lost
+        self._in_flight.clear()
+        self._stop_reading()
+        self._socket.close()
+        for pair in self._slots:
+            for region in pair:
+                region.close()
+        return lost
+
+    def _stop_reading(self) -> None:
+        self._loop.remove_reader(self._socket.fileno())
+
+    def _read(self) -> None:
+        try:
+            size = self._socket.recv_into(self._message)
+        except BlockingIOError:
+            return
+        except OSError:
+            size = 0
+        if not size:
+            self._stop_reading()
+            return
+        result = decode_result(self._message[:size])
+        slot, batch = self._in_flight.pop(result.batch)
+        self._on_credit()
+        if isinstance(result, Done):
+            outputs = self._slots[slot][1]
+            outputs.follow(result.size)
+            batch.on_done(result, outputs)
+        else:
+            batch.on_failed(result)
+        self._free.append(slot)

@@ -1,0 +1,66 @@
+"""What only Linux has: anonymous shared memory, death with the parent, idle priority."""
+
+import ctypes
+import fcntl
+import os
+import resource
+import signal
+
+PR_SET_PDEATHSIG = 1
+F_ADD_SEALS, F_SEAL_SHRINK = 1033, 2
+
+
+def create_memory(name: str) -> int:
+    """An anonymous memory file that can grow and never shrink.
+
+    It has no name in any file system, so nothing is left to clean up; sealed against shrinking, so that a reader
+    of mapped pages cannot be killed by whoever shares it.
+    """
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fcntl.fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK)
+    return fd
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends.
+
+    `parent` is the pid that started it: if that has died before the call, this process exits here.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def run_when_idle() -> None:
+    """Give this process only the time that nobody else wants."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def usable_cores() -> int:
+    """Cores this process may run on, within its control group's quota (v1 and v2)."""
+    cores = len(os.sched_getaffinity(0))
+    for path, parse in (
+        ("/sys/fs/cgroup/cpu.max", lambda text: text.split()),
+        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", lambda text: [text.strip(), _v1_period()]),
+    ):
+        try:
+            with open(path) as file:  # noqa: PTH123 - a kernel file, not a path of ours
+                quota, period = parse(file.read())
+        except (OSError, ValueError):
+            continue
+        if quota not in {"max", "-1"}:
+            cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
+
+
+def _v1_period() -> str:
+    with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:  # noqa: PTH123 - a kernel file
+        return file.read().strip()
+
+
+def allow_open_files(wanted: int = 65536) -> None:
+    """Raise the soft limit on open files towards the hard one; connections need it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    target = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft < target:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))

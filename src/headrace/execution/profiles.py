@@ -1,0 +1,110 @@
+"""Measurements kept between starts, by content: what was probed and measured of these bytes on this hardware."""
+
+import contextlib
+import hashlib
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+
+from headrace.errors import LoadFailed
+from headrace.execution.linux import usable_cores
+from headrace.execution.wire import Profile
+
+FORMAT = 1
+"""Raised when a profile means something else than before."""
+CHUNK = 1 << 20
+HASH_BYTES = 16
+WORTH_A_MEMO = 64 << 20
+"""Files below this are hashed faster than it is worth remembering."""
+RUNTIMES = {"onnxruntime": "onnxruntime"}
+
+
+class ProfileStore:
+    """Files in a folder. A profile that cannot be read or written is one that is not there."""
+
+    def __init__(self, folder: Path | None) -> None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        self._folder = folder or cache / "headrace" / "profiles"
+
+    def key(self, path: Path, backend: str, options: str) -> str:
+        """Hash of the model's bytes and of all else a measurement depends on.
+
+        Raises:
+            LoadFailed: the model cannot be read.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for file in (path, *external_data(path)):
+            digest.update(self._content_hash(file))
+        digest.update(f"{FORMAT} {backend} {runtime_version(backend)} {hardware()} {options}".encode())
+        return digest.hexdigest()
+
+    def _content_hash(self, file: Path) -> bytes:
+        """Reading gigabytes takes seconds, so a file that has not changed since is not read again."""
+        try:
+            status = file.stat()
+            stamp = f"{file.resolve()} {status.st_size} {status.st_mtime_ns} {status.st_ino}"
+            memo = self._folder / f"{hashlib.blake2b(stamp.encode(), digest_size=16).hexdigest()}.hash"
+            with contextlib.suppress(OSError):
+                if len(known := memo.read_bytes()) == HASH_BYTES:
+                    return known
+            digest = hashlib.blake2b(digest_size=HASH_BYTES)
+            with file.open("rb") as stream:
+                while chunk := stream.read(CHUNK):
+                    digest.update(chunk)
+        except OSError as exc:
+            raise LoadFailed(f"{file} cannot be read: {exc.strerror}") from exc
+        if status.st_size >= WORTH_A_MEMO:
+            self._write(memo, digest.digest())
+        return digest.digest()
+
+    def read(self, key: str) -> Profile | None:
+        try:
+            return msgspec.json.decode((self._folder / f"{key}.json").read_bytes(), type=Profile)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def write(self, key: str, profile: Profile) -> None:
+        """Keep a profile for the next start."""
+        self._write(self._folder / f"{key}.json", msgspec.json.format(msgspec.json.encode(profile)))
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Beside it first and then renamed, so that a reader sees all of it or nothing."""
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_bytes(content)
+            beside.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+
+
+def external_data(path: Path) -> list[Path]:
+    """Files an ONNX file may keep its weights in, by their usual names."""
+    return [
+        each
+        for suffix in (".data", "_data", ".weights")
+        if (each := path.with_name(path.name + suffix)).is_file()
+    ]
+
+
+def runtime_version(backend: str) -> str:
+    package = RUNTIMES.get(backend)
+    try:
+        return metadata.version(package) if package else ""
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def hardware() -> str:
+    """The processor's model and the cores this process may use."""
+    name = platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{name} x{usable_cores()}"

@@ -1,0 +1,106 @@
+"""Starts a worker process, hears what it reports, and notices when it ends."""
+
+import array
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from headrace.execution.channel import Channel
+from headrace.execution.wire import DESCRIPTORS, LARGEST, Load, LoadRefused, Ready, decode_report, encode
+
+MOST_DESCRIPTORS = 250  # the kernel passes at most 253 in one message
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEvents:
+    """Whom a worker tells, on the loop."""
+
+    on_ready: Callable[["Worker", Ready], None]
+    on_refused: Callable[["Worker", str], None]
+    on_exit: Callable[["Worker", str], None]
+    on_credit: Callable[[], None]
+
+
+class Worker:
+    """One child process and the channels to its instances. Lives on the loop."""
+
+    def __init__(self, load: Load, events: WorkerEvents) -> None:
+        self.load = load
+        self.channels: list[Channel] = []
+        self._events = events
+        self._loop = asyncio.get_running_loop()
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._process = subprocess.Popen(  # noqa: S603 - our own module, no input of anybody's
+            [sys.executable, "-m", "headrace.execution.worker", str(os.getpid()), str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        self._pidfd = os.pidfd_open(self._process.pid)
+        self._is_stopping = False
+        self._control.send(encode(load))
+        self._control.setblocking(False)
+        self._loop.add_reader(self._control.fileno(), self._on_report)
+        self._loop.add_reader(self._pidfd, self._on_exit)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def stop(self) -> None:
+        """Ask it to end after the batch it runs; `on_exit` follows."""
+        self._is_stopping = True
+        self._close_control()
+        self._close_channels()
+
+    def kill(self) -> None:
+        """End it now; `on_exit` follows."""
+        self._process.kill()
+
+    def _on_report(self) -> None:
+        fds: list[int] = []
+        try:
+            data, ancillary, _, _ = self._control.recvmsg(LARGEST, socket.CMSG_SPACE(4 * MOST_DESCRIPTORS))
+        except BlockingIOError:
+            return
+        except OSError:
+            data, ancillary = b"", []
+        for _, kind, content in ancillary:
+            if kind == socket.SCM_RIGHTS:
+                fds += array.array("i", content)
+        if not data:
+            self._loop.remove_reader(self._control.fileno())
+            return
+        match decode_report(data):
+            case Ready() as ready:
+                self.channels = [
+                    Channel(self._loop, fds[at : at + DESCRIPTORS], self._events.on_credit)
+                    for at in range(0, len(fds), DESCRIPTORS)
+                ]
+                self._events.on_ready(self, ready)
+            case LoadRefused(reason):
+                self._events.on_refused(self, reason)
+
+    def _on_exit(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        code = self._process.wait()
+        self._close_control()
+        reason = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        self._events.on_exit(self, reason)
+        self._close_channels()
+
+    def _close_channels(self) -> None:
+        for channel in self.channels:
+            channel.close()
+        self.channels = []
+
+    def _close_control(self) -> None:
+        if self._control.fileno() >= 0:
+            self._loop.remove_reader(self._control.fileno())
+            self._control.close()

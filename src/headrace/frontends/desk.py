@@ -1,0 +1,266 @@
+"""From an infer request's body to its answer's bytes, whichever socket it came from.
+
+An Exchange is one request being answered; LeanCycle (http.py) and the ASGI route (rest.py) each make one and hear from
+it how to respond. Both therefore send the same bytes.
+"""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+from urllib.parse import unquote
+
+import structlog
+
+from headrace.batching.ticket import Ticket
+from headrace.config import Settings
+from headrace.errors import (
+    DeadlineExceeded,
+    HeadraceError,
+    InferenceFailed,
+    InvalidRequest,
+    RequestTimeout,
+    RequestTooLarge,
+)
+from headrace.lifecycle.catalog import Catalog
+from headrace.lifecycle.version import ModelVersion
+from headrace.messages import InferRequest, ModelSpec
+from headrace.parts import Part
+from headrace.pipeline import Pipeline
+from headrace.protocol import transcode
+from headrace.protocol.request import RequestDecoder
+from headrace.protocol.response import LARGE_JSON, Body, ResponseEncoder, encode_error
+from headrace.protocol.status import HTTP_STATUS, RETRY_AFTER_S
+
+INFER = re.compile(rb"^/v2/models/([^/?]+)(?:/versions/([0-9]+))?/infer(?:\?.*)?$")
+MOST_ROUTES = 4096
+
+log = structlog.get_logger()
+
+
+class Route(NamedTuple):
+    """What an infer URL names."""
+
+    model: str
+    version: str | None
+
+
+class Codec(NamedTuple):
+    """A spec's decoder and encoder."""
+
+    spec: ModelSpec
+    decoder: RequestDecoder
+    encoder: ResponseEncoder
+
+
+class Response(NamedTuple):
+    """Status, headers in the order they are sent, body."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+class Desk:
+    """Takes infer requests in. Lives on the loop."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        settings: Settings,
+        clock: Callable[[], float],
+        transcoder: Callable[[], Pipeline],
+    ) -> None:
+        """`transcoder` gives the pipeline in front of the transcoding worker, starting it if need be."""
+        self.catalog = catalog
+        self.settings = settings
+        self.clock = clock
+        self.transcoder = transcoder
+        # The mutable state: what was worked out once, and the bytes of bodies that are not answered yet.
+        self._routes: dict[bytes, Route | None] = {}
+        self._codecs: dict[ModelVersion, Codec] = {}
+        self.received_bytes = 0
+
+    def route(self, url: bytes) -> Route | None:
+        """What an infer URL names; None for any other URL."""
+        try:
+            return self._routes[url]
+        except KeyError:
+            pass
+        if len(self._routes) >= MOST_ROUTES:
+            self._routes.clear()
+        route = None
+        if match := INFER.match(url):
+            model, version = match.groups()
+            route = Route(unquote(model.decode("latin-1")), version.decode() if version else None)
+        self._routes[url] = route
+        return route
+
+    def codec(self, version: ModelVersion) -> Codec:
+        """The decoder and encoder of the version's present spec."""
+        codec = self._codecs.get(version)
+        spec = version.pipeline.spec
+        if codec is None or codec.spec is not spec:
+            codec = self._codecs[version] = Codec(spec, RequestDecoder(spec), ResponseEncoder(spec))
+        return codec
+
+    def refuse_size(self, header_length: int | None, size: int) -> HeadraceError | None:
+        """The reason not to receive a body of that size, or None."""
+        settings = self.settings
+        json_size = size if not header_length else header_length
+        if json_size > settings.http_max_input_size:
+            return RequestTooLarge(json_size, settings.http_max_input_size)
+        if size > settings.max_request_bytes:
+            return InvalidRequest(
+                f"request of {size} bytes exceeds the maximum of {settings.max_request_bytes} bytes. "
+                "Use --max-request-bytes to increase the limit."
+            )
+        return None
+
+
+class Exchange:
+    """One infer request. `respond` is called once, unless the client goes away first."""
+
+    __slots__ = ("_codec", "_pending", "desk", "header_timeout_s", "request", "started")
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.header_timeout_s: float | None = None
+        self.started = 0.0
+        self.request: InferRequest | None = None
+        self._codec: Codec
+        self._pending: tuple[Pipeline, Ticket] | None = None
+
+    def respond(self, response: Response) -> None:
+        """Send the answer; the frontends say how."""
+        raise AssertionError("unreachable")
+
+    def respond_body(self, body: Body) -> None:
+        """Send a successful answer."""
+        headers = [(b"content-type", b"application/json")]
+        if body.header_length is not None:
+            headers = [
+                (b"content-type", b"application/octet-stream"),
+                (b"inference-header-content-length", b"%d" % body.header_length),
+            ]
+        headers.append((b"content-length", b"%d" % len(body.content)))
+        self.respond(Response(200, headers, body.content))
+
+    def begin(self, route: Route, body: bytes, header_length: int | None) -> None:
+        """Decode, admit and queue the request, or fail it."""
+        self.started = self.desk.clock()
+        try:
+            version = self.desk.catalog.find(route.model, route.version)
+            json_length = len(body) if header_length is None else header_length
+            if json_length > LARGE_JSON:
+                if 0 <= json_length <= len(body):
+                    Transcoding(self, version, transcode.TO_BINARY, json_length, body)
+                    return
+            self.submit(version, body, header_length)
+        except HeadraceError as exc:
+            self.fail(exc)
+        except Exception as exc:  # noqa: BLE001 - a fault of ours costs this request, not the connection
+            self.fail(unexpected(exc))
+
+    def submit(self, version: ModelVersion, body: bytes, header_length: int | None) -> None:
+        """Decode the body for the version and queue it.
+
+        Raises:
+            HeadraceError: the request cannot be decoded.
+        """
+        codec = self._codec = self.desk.codec(version)
+        request = self.request = codec.decoder.decode(body, header_length)
+        error: type[DeadlineExceeded | RequestTimeout] = RequestTimeout
+        timeout_s = self.desk.settings.deadline_s
+        if request.timeout_s is not None and request.timeout_s < timeout_s:
+            timeout_s = request.timeout_s
+        if self.header_timeout_s is not None and self.header_timeout_s < timeout_s:
+            timeout_s, error = self.header_timeout_s, DeadlineExceeded
+        ticket = Ticket(request, self, self.started, self.started + timeout_s, error)
+        self._pending = (version.pipeline, ticket)
+        version.pipeline.submit(ticket)
+
+    def wait_for(self, pipeline: Pipeline, ticket: Ticket) -> None:
+        """Something has to be done elsewhere before this goes on; dropped with the exchange."""
+        self._pending = (pipeline, ticket)
+        pipeline.submit(ticket)
+
+    def part(self, part: Part) -> None:
+        """The model's answer: encode it here, or elsewhere if it is large."""
+        assert self.request is not None, "an answer follows a request"  # noqa: S101
+        try:
+            encoder = self._codec.encoder
+            if encoder.json_bytes(self.request, part) > LARGE_JSON:
+                body = encoder.encode_binary(self.request, part)
+                if body.header_length is not None:
+                    Transcoding(self, None, transcode.TO_JSON, body.header_length, body.content)
+                    return
+            self.respond_body(encoder.encode(self.request, part))
+        except HeadraceError as exc:
+            self.fail(exc)
+        except Exception as exc:  # noqa: BLE001 - one answer's fault must not cost its batch-mates theirs
+            self.fail(unexpected(exc))
+
+    def end(self) -> None:
+        """An answer over HTTP is complete with its one part."""
+
+    def fail(self, error: HeadraceError) -> None:
+        """Respond with an error."""
+        self.respond(error_response(error))
+
+    def drop(self) -> None:
+        """The client is gone."""
+        if self._pending is not None:
+            pipeline, ticket = self._pending
+            pipeline.drop(ticket)
+
+
+class Transcoding:
+    """A large body on its way through the transcoder; then its exchange goes on."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        version: ModelVersion | None,
+        operation: int,
+        header_length: int,
+        body: bytes,
+    ) -> None:
+        self._exchange = exchange
+        self._version = version
+        request = transcode.task(operation, header_length, body)
+        deadline = exchange.started + exchange.desk.settings.deadline_s
+        exchange.wait_for(exchange.desk.transcoder(), Ticket(request, self, exchange.started, deadline))
+
+    def part(self, part: Part) -> None:
+        content, header_length = transcode.result(part.outputs.array(0, part).tobytes())
+        exchange = self._exchange
+        if self._version is None:
+            exchange.respond_body(Body(content, header_length or None))
+            return
+        try:
+            exchange.submit(self._version, content, header_length)
+        except HeadraceError as exc:
+            exchange.fail(exc)
+        except Exception as exc:  # noqa: BLE001 - as in Exchange.begin
+            exchange.fail(unexpected(exc))
+
+    def end(self) -> None:
+        """The exchange goes on from `part`."""
+
+    def fail(self, error: HeadraceError) -> None:
+        self._exchange.fail(error)
+
+
+def error_response(error: HeadraceError) -> Response:
+    """An error as the protocol's clients read it."""
+    body = encode_error(error)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if (retry_after_s := RETRY_AFTER_S.get(type(error))) is not None:
+        headers.append((b"retry-after", b"%d" % retry_after_s))
+    return Response(HTTP_STATUS[type(error)], headers, body)
+
+
+def unexpected(exc: Exception) -> HeadraceError:
+    """A fault of ours: logged with its trace, answered without."""
+    log.error("request_failed_unexpectedly", exc_info=exc)
+    return InferenceFailed(f"internal error: {type(exc).__name__}; the server's log has the details")

@@ -1,0 +1,333 @@
+"""The lean path: infer requests leave uvicorn's HTTP protocol when they are complete, before the ASGI machinery.
+
+Everything else (keep-alive parsing, other routes, shutdown) stays uvicorn's, and so a LeanCycle has what uvicorn asks
+of its own request cycles. A connection is swept by one timer for all (`sweep`), not by a timer a request.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from headrace.errors import HeadraceError, InvalidRequest, SlowSender, Unavailable
+from headrace.frontends.desk import Desk, Exchange, Response, Route, error_response
+from headrace.frontends.headers import InferHeaders, read_headers
+
+STATUS_LINES = {
+    200: b"HTTP/1.1 200 OK\r\n",
+    400: b"HTTP/1.1 400 Bad Request\r\n",
+    404: b"HTTP/1.1 404 Not Found\r\n",
+    408: b"HTTP/1.1 408 Request Timeout\r\n",
+    431: b"HTTP/1.1 431 Request Header Fields Too Large\r\n",
+    500: b"HTTP/1.1 500 Internal Server Error\r\n",
+    501: b"HTTP/1.1 501 Not Implemented\r\n",
+    503: b"HTTP/1.1 503 Service Unavailable\r\n",
+    504: b"HTTP/1.1 504 Gateway Timeout\r\n",
+}
+LARGE_BODY = 1 << 16
+"""A larger body is written by itself rather than copied behind its head."""
+MOST_HEADER_BYTES = 1 << 16
+MOST_CHUNKS = 256
+Headers = list[tuple[bytes, bytes]]
+
+
+class NoEvent:
+    """In place of the event that uvicorn sets to wake an ASGI task: there is no task."""
+
+    def set(self) -> None:
+        """Nobody waits."""
+
+
+NO_EVENT = NoEvent()
+
+
+class LeanCycle(Exchange):
+    """One infer request on a connection."""
+
+    __slots__ = (
+        "body_complete",
+        "chunks",
+        "disconnected",
+        "header_length",
+        "is_started",
+        "keep_alive",
+        "protocol",
+        "response_complete",
+        "route",
+        "size",
+    )
+    message_event = NO_EVENT
+
+    def __init__(self, desk: Desk, protocol: "LeanProtocol", route: Route, keep_alive: bool) -> None:
+        super().__init__(desk)
+        self.protocol = protocol
+        self.route = route
+        self.keep_alive = keep_alive
+        self.header_length: int | None = None
+        self.chunks: list[bytes] | bytearray = []
+        self.size = 0
+        self.is_started = False
+        self.body_complete = False
+        self.response_complete = False
+        self.disconnected = False
+
+    def receive(self, chunk: bytes) -> HeadraceError | None:
+        """A piece of the body; the reason not to receive more, or None."""
+        if isinstance(self.chunks, bytearray):
+            self.chunks += chunk
+        elif len(self.chunks) < MOST_CHUNKS:
+            self.chunks.append(chunk)
+        else:
+            # Many tiny chunks: an object each would take many times their bytes.
+            self.chunks = bytearray().join([*self.chunks, chunk])
+        self.size += len(chunk)
+        desk = self.desk
+        desk.received_bytes += len(chunk)
+        if desk.received_bytes > desk.settings.max_received_bytes:
+            return Unavailable("the server is receiving as many bytes as it may: try again later")
+        return desk.refuse_size(self.header_length, self.size)
+
+    def start_if_complete(self) -> None:
+        """Begin once the body is there and the connection's earlier answers are out."""
+        if not self.body_complete or not self.is_started or self.response_complete:
+            return
+        chunks, self.chunks = self.chunks, []
+        if isinstance(chunks, bytearray):
+            body = bytes(chunks)
+        else:
+            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self.begin(self.route, body, self.header_length)
+
+    def respond(self, response: Response) -> None:
+        if self.response_complete:
+            return
+        self.response_complete = True
+        self.desk.received_bytes -= self.size
+        self.protocol.write_response(response, self.keep_alive)
+        self.protocol.finish()
+
+    def disconnect(self) -> None:
+        """The client is gone."""
+        if not self.response_complete:
+            self.response_complete = self.disconnected = True
+            self.desk.received_bytes -= self.size
+            self.drop()
+
+
+class LeanProtocol(HttpToolsProtocol):
+    """One connection. uvicorn makes one for each, on the loop."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        desk: Desk,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._desk = desk
+        # Mutable: the lean request whose body is arriving, those whose answer is due, since when a request has been
+        # arriving, when the connection was last of use, bytes of headers, and what
+        # the connection is being closed with.
+        self._arriving: LeanCycle | None = None
+        self._due: list[LeanCycle] = []
+        self._since: float | None = None
+        self._last_use = desk.clock()
+        self._header_bytes = 0
+        self._refusal: HeadraceError | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for cycle in self._due:
+            cycle.disconnect()
+        self._due = []
+        self._arriving = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refusal is not None:
+            return
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # an offer, not a demand: the request itself has been read
+        except httptools.HttpParserError as exc:
+            if self._refusal is None:
+                self.refuse(InvalidRequest(f"malformed HTTP request: {exc}"))
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+        self._arriving = None
+        self._since = self._desk.clock()
+        self._header_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+        self._count_header(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+        self._count_header(len(name) + len(value))
+
+    def on_headers_complete(self) -> None:
+        if self._refusal is not None:
+            return
+        route = self._desk.route(self.url)
+        if route is None or self.parser.get_method() != b"POST" or self.parser.should_upgrade():
+            self._hand_to_uvicorn()
+            return
+        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        cycle = LeanCycle(self._desk, self, route, keep_alive)
+        previous, self.cycle = self.cycle, cycle  # type: ignore[assignment]
+        self._arriving = cycle
+        self._due.append(cycle)
+        cycle.is_started = previous is None or previous.response_complete
+        if not cycle.is_started:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
+        try:
+            headers = read_headers(self.headers)
+            self._check(headers)
+        except HeadraceError as exc:
+            self.refuse(exc)
+            return
+        cycle.header_length = headers.header_length
+        cycle.header_timeout_s = headers.timeout_s
+        if headers.expects_continue and cycle.is_started:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        cycle = self._arriving
+        if cycle is None:
+            if self._refusal is None:
+                super().on_body(body)
+        elif (refusal := cycle.receive(body)) is not None:
+            self.refuse(refusal)
+
+    def on_message_complete(self) -> None:
+        self._since = None
+        cycle, self._arriving = self._arriving, None
+        if cycle is not None:
+            cycle.body_complete = True
+            cycle.start_if_complete()
+        elif self._refusal is None:
+            super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """The client does not read its answers: take no more requests from it."""
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.cycle is None or self.cycle.response_complete:
+            self.finish()
+
+    def write_response(self, response: Response, keep_alive: bool) -> None:
+        """Head and body as uvicorn would write them."""
+        if self.transport.is_closing():
+            return
+        status, headers, body = response
+        head = [STATUS_LINES[status]]
+        for name, value in headers:
+            head += (name, b": ", value, b"\r\n")
+        head.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
+        if len(body) < LARGE_BODY:
+            head.append(body)
+            self.transport.write(b"".join(head))
+        else:
+            self.transport.write(b"".join(head))
+            self.transport.write(body)
+        if not keep_alive:
+            self.transport.close()
+
+    def finish(self) -> None:
+        """A lean request is answered: the next one on this connection may start."""
+        self.server_state.total_requests += 1
+        self._last_use = self._desk.clock()
+        self._due = [cycle for cycle in self._due if not cycle.response_complete]
+        if self._refusal is not None and not self._due:
+            self.write_response(error_response(self._refusal), keep_alive=False)
+        if self.transport.is_closing() or self.flow.write_paused:
+            return
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - uvicorn's
+        """uvicorn starts what was pipelined; a lean request may be next in line."""
+        if isinstance(cycle, LeanCycle):
+            cycle.is_started = True
+            cycle.start_if_complete()
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def refuse(self, error: HeadraceError) -> None:
+        """Answer the request that is arriving with an error and close: the rest of it is not read.
+
+        Earlier requests of this connection that are still being answered come first.
+        """
+        self._refusal = error
+        if self._arriving is not None:
+            self._arriving.disconnect()
+            self._arriving = None
+        self._due = [cycle for cycle in self._due if not cycle.response_complete]
+        if self._due:
+            self.flow.pause_reading()
+        elif self.cycle is None or self.cycle.response_complete:
+            self.write_response(error_response(error), keep_alive=False)
+        else:
+            self.transport.close()  # in the middle of an answer of uvicorn's: nothing may be put between
+
+    def sweep(self, now: float) -> None:
+        """Close the connection if its request does not arrive, or nothing has come for long."""
+        settings = self._desk.settings
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self._since is not None:
+            if now - self._since > settings.receive_timeout_s and not self.flow.read_paused:
+                self.refuse(SlowSender(settings.receive_timeout_s))
+        elif (
+            (self.cycle is None or self.cycle.response_complete)
+            and self.timeout_keep_alive_task is None
+            and now - self._last_use > settings.keep_alive_s
+        ):
+            self.transport.close()
+
+    def _check(self, headers: InferHeaders) -> None:
+        if headers.content_length is not None:
+            refusal = self._desk.refuse_size(headers.header_length, headers.content_length)
+            if refusal is not None:
+                raise refusal
+
+    def _count_header(self, nbytes: int) -> None:
+        self._header_bytes += nbytes
+        if self._header_bytes > MOST_HEADER_BYTES and self._refusal is None:
+            self.refuse(InvalidRequest(f"the headers have more than {MOST_HEADER_BYTES} bytes"))
+
+    def _hand_to_uvicorn(self) -> None:
+        """Not an infer request: replay what was held back."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
+        super().on_headers_complete()
+
+
+def sweep(connections: Iterable[object], now: float) -> None:
+    """Sweep all connections; called about once a second."""
+    for connection in list(connections):
+        if isinstance(connection, LeanProtocol):
+            connection.sweep(now)

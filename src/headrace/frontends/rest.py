@@ -1,0 +1,271 @@
+"""Everything over HTTP that need not be fast, and infer as an ordinary ASGI route: the reference for the lean path."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response as StarletteResponse
+from starlette.routing import Route as StarletteRoute
+from starlette.types import Receive, Scope, Send
+
+from headrace import __version__
+from headrace.errors import HeadraceError, InvalidRequest, UnknownVersion
+from headrace.frontends.desk import Desk, Exchange, Response, Route, error_response
+from headrace.frontends.headers import read_headers
+from headrace.lifecycle.state import VersionState
+from headrace.lifecycle.version import ModelVersion
+from headrace.protocol import metadata
+from headrace.protocol.tensors import encode_values
+
+Metrics = Callable[[], tuple[bytes, str]]
+Statistics = Callable[[str, str], dict[str, Any]]
+Endpoint = Callable[[Request], Awaitable[StarletteResponse]]
+
+
+def make_app(desk: Desk, metrics: Metrics, statistics: Statistics) -> Starlette:
+    """The ASGI application.
+
+    Args:
+        desk: where infer requests go.
+        metrics: gives the exposition and its content type.
+        statistics: gives a version's entry in the statistics by model and version.
+    """
+    rest = Rest(desk, metrics, statistics)
+    model = "/v2/models/{model}"
+    version = model + "/versions/{version:int}"
+    routes = [
+        get("/v2/health/live", rest.live),
+        get("/v2/health/ready", rest.ready),
+        get("/v2", rest.server_metadata),
+        get("/v2/", rest.server_metadata),
+        get("/v2/models/stats", rest.all_statistics),
+        post("/v2/repository/index", rest.index),
+        post("/v2/repository/{repository}/index", rest.index),
+        get("/metrics", rest.metrics),
+    ]
+    for prefix in (version, model):
+        routes += [
+            get(prefix, rest.model_metadata),
+            get(prefix + "/ready", rest.model_ready),
+            get(prefix + "/config", rest.model_config),
+            get(prefix + "/stats", rest.model_statistics),
+            StarletteRoute(prefix + "/infer", InferRoute(desk), methods=["POST"]),
+        ]
+    return Starlette(routes=routes, exception_handlers={HTTPException: not_routed})
+
+
+class Rest:
+    """The endpoints but infer."""
+
+    def __init__(self, desk: Desk, metrics: Metrics, statistics: Statistics) -> None:
+        self._desk = desk
+        self._catalog = desk.catalog
+        self._metrics = metrics
+        self._statistics = statistics
+
+    async def live(self, _: Request) -> StarletteResponse:
+        return respond({"live": True})
+
+    async def ready(self, _: Request) -> StarletteResponse:
+        is_ready = self._catalog.is_ready
+        return respond({"ready": is_ready}, 200 if is_ready else 503)
+
+    async def server_metadata(self, _: Request) -> StarletteResponse:
+        return respond(metadata.server_metadata(self._desk.settings.server_id, __version__))
+
+    async def model_metadata(self, request: Request) -> StarletteResponse:
+        version = self._find(request)
+        names = [
+            each.source.version
+            for each in self._catalog.versions(version.source.name)
+            if each.state is VersionState.READY
+        ]
+        return respond(metadata.model_metadata(version.pipeline.spec, names))
+
+    async def model_ready(self, request: Request) -> StarletteResponse:
+        """A model without a version is ready if any version is."""
+        name, wanted = named(request)
+        versions = self._chosen(name, wanted)
+        is_ready = any(each.state is VersionState.READY for each in versions)
+        return respond({"name": name, "ready": is_ready}, 200 if is_ready else 503)
+
+    async def model_config(self, request: Request) -> StarletteResponse:
+        snapshot = self._find(request).snapshot()
+        return respond(metadata.model_config(snapshot.spec, snapshot.instances))
+
+    async def model_statistics(self, request: Request) -> StarletteResponse:
+        name, wanted = named(request)
+        return self._respond_statistics(self._chosen(name, wanted))
+
+    async def all_statistics(self, _: Request) -> StarletteResponse:
+        return self._respond_statistics(list(self._catalog))
+
+    async def index(self, request: Request) -> StarletteResponse:
+        only_ready = read_only_ready(await request.body())
+        entries = []
+        for version in self._catalog:
+            state = version.state
+            if only_ready and state is not VersionState.READY:
+                continue
+            shown = "UNAVAILABLE" if state is VersionState.RESTARTING else state
+            entries.append(
+                {
+                    "name": version.source.name,
+                    "version": version.source.version,
+                    "state": shown,
+                    "reason": version.reason,
+                }
+            )
+        return respond(entries)
+
+    async def metrics(self, _: Request) -> StarletteResponse:
+        content, content_type = self._metrics()
+        return StarletteResponse(content, headers={"content-type": content_type})
+
+    def _respond_statistics(self, versions: list[ModelVersion]) -> StarletteResponse:
+        return respond(
+            {"model_stats": [self._statistics(each.source.name, each.source.version) for each in versions]}
+        )
+
+    def _find(self, request: Request) -> ModelVersion:
+        return self._catalog.find(*named(request))
+
+    def _chosen(self, name: str, wanted: str | None) -> list[ModelVersion]:
+        versions = self._catalog.versions(name)
+        if wanted is None:
+            return versions
+        chosen = [each for each in versions if each.source.version == wanted]
+        if not chosen:
+            raise UnknownVersion(name, wanted)
+        return chosen
+
+
+class InferRoute:
+    """Infer as plain ASGI: the body is read, the answer awaited."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            headers = read_headers(request.headers.raw)
+            body = await self._read(request, headers.header_length)
+        except HeadraceError as exc:
+            await send_response(send, error_response(exc))
+            return
+        except ClientDisconnect:
+            return
+        exchange = AsgiExchange(self._desk)
+        exchange.header_timeout_s = headers.timeout_s
+        exchange.begin(Route(*named(request)), body, headers.header_length)
+        response = await exchange.response_or_disconnect(receive)
+        if response is not None:
+            await send_response(send, response)
+
+    async def _read(self, request: Request, header_length: int | None) -> bytes:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if (refusal := self._desk.refuse_size(header_length, len(body))) is not None:
+                raise refusal
+        return bytes(body)
+
+
+class AsgiExchange(Exchange):
+    """An exchange whose answer is awaited."""
+
+    __slots__ = ("_response",)
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk)
+        self._response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+
+    def respond(self, response: Response) -> None:
+        if not self._response.done():
+            self._response.set_result(response)
+
+    async def response_or_disconnect(self, receive: Receive) -> Response | None:
+        """The answer; None if the client went away first, and then the request is dropped."""
+        async with asyncio.TaskGroup() as tasks:
+            gone = tasks.create_task(disconnected(receive))
+            await asyncio.wait([gone, self._response], return_when=asyncio.FIRST_COMPLETED)
+            gone.cancel()
+        if self._response.done():
+            return self._response.result()
+        self.drop()
+        return None
+
+
+async def disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def send_response(send: Send, response: Response) -> None:
+    await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
+    await send({"type": "http.response.body", "body": response.body})
+
+
+def get(path: str, endpoint: Endpoint) -> StarletteRoute:
+    return StarletteRoute(path, translating(endpoint), methods=["GET"])
+
+
+def post(path: str, endpoint: Endpoint) -> StarletteRoute:
+    return StarletteRoute(path, translating(endpoint), methods=["POST"])
+
+
+def translating(endpoint: Endpoint) -> Endpoint:
+    """Our errors become the protocol's answers."""
+
+    @wraps(endpoint)
+    async def translated(request: Request) -> StarletteResponse:
+        try:
+            return await endpoint(request)
+        except HeadraceError as exc:
+            status, headers, body = error_response(exc)
+            raw = {name.decode(): value.decode() for name, value in headers}
+            return StarletteResponse(body, status, raw)
+
+    return translated
+
+
+def respond(content: object, status: int = 200) -> StarletteResponse:
+    """JSON, with exactly the content type that clients compare with."""
+    return StarletteResponse(encode_values(content), status, {"content-type": "application/json"})
+
+
+async def not_routed(_: Request, exc: Exception) -> StarletteResponse:
+    """No such path, or not with this verb."""
+    assert isinstance(exc, HTTPException), "registered for HTTPException"  # noqa: S101
+    text = {404: "Not Found", 405: "Method Not Allowed"}.get(exc.status_code, exc.detail)
+    response = respond({"error": text}, exc.status_code)
+    for name, value in (exc.headers or {}).items():
+        response.headers[name] = value
+    return response
+
+
+def named(request: Request) -> tuple[str, str | None]:
+    """The model and version in the path."""
+    version = request.path_params.get("version")
+    return request.path_params["model"], None if version is None else str(version)
+
+
+def read_only_ready(body: bytes) -> bool:
+    """The index's one option."""
+    if not body.strip():
+        return False
+    try:
+        content = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        # What cannot be read is most often an absurd value of `ready`, the only key there is.
+        raise InvalidRequest("Invalid value for 'ready': expected a boolean") from exc
+    ready = content.get("ready", False) if isinstance(content, dict) else None
+    if not isinstance(ready, bool):
+        raise InvalidRequest("Invalid value for 'ready': expected a boolean")
+    return ready

@@ -1,0 +1,37 @@
+"""The states of a version, and which may follow which."""
+
+from enum import StrEnum
+
+
+class VersionState(StrEnum):
+    """As the repository index calls them; RESTARTING is UNAVAILABLE there."""
+
+    LOADING = "LOADING"
+    READY = "READY"
+    RESTARTING = "RESTARTING"
+    UNAVAILABLE = "UNAVAILABLE"
+    UNLOADING = "UNLOADING"
+
+
+MOVES: dict[VersionState, frozenset[VersionState]] = {
+    VersionState.LOADING: frozenset(
+        {VersionState.READY, VersionState.RESTARTING, VersionState.UNAVAILABLE, VersionState.UNLOADING}
+    ),
+    VersionState.READY: frozenset({VersionState.RESTARTING, VersionState.UNLOADING}),
+    VersionState.RESTARTING: frozenset(
+        {VersionState.READY, VersionState.UNAVAILABLE, VersionState.UNLOADING}
+    ),
+    VersionState.UNAVAILABLE: frozenset({VersionState.UNLOADING}),
+    VersionState.UNLOADING: frozenset({VersionState.UNAVAILABLE}),
+}
+"""State → what may come next."""
+
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
+MOST_DEATHS_LOADING = 4
+
+
+def restart_delay_s(deaths_without_a_batch: int) -> float:
+    """How long to wait before starting a worker again: not at all the first time, then twice as long each time."""
+    if deaths_without_a_batch <= 1:
+        return 0.0
+    return min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(16, deaths_without_a_batch - 2))

@@ -1,0 +1,233 @@
+"""One version of a model: its states, the worker that serves it, and the pipeline in front of it."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.batching.latency import LatencyModel
+from headrace.config import Settings
+from headrace.errors import HeadraceError, NotReady, ServerExiting
+from headrace.events import Event, VersionChanged, WorkerDied
+from headrace.execution.linux import usable_cores
+from headrace.execution.profiles import ProfileStore
+from headrace.execution.supervisor import Worker, WorkerEvents
+from headrace.execution.wire import Load, Profile, Ready
+from headrace.lifecycle.repository import Source
+from headrace.lifecycle.state import MOST_DEATHS_LOADING, MOVES, VersionState, restart_delay_s
+from headrace.messages import ModelSpec
+from headrace.pipeline import Limits, Pipeline
+
+HANGS_AFTER = 10
+"""A run that takes so many times its usual upper bound is hanging; two may be in flight one after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionSnapshot:
+    """What is known of a version now."""
+
+    name: str
+    version: str
+    state: VersionState
+    reason: str
+    spec: ModelSpec
+    pid: int | None
+    deaths: int
+    instances: int
+    threads: int
+
+
+class ModelVersion:
+    """Keeps one worker running for one version. Lives on the loop."""
+
+    def __init__(
+        self,
+        source: Source,
+        settings: Settings,
+        clock: Callable[[], float],
+        report: Callable[[Event], None],
+    ) -> None:
+        self.source = source
+        self._settings = settings
+        self._clock = clock
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        empty = ModelSpec(source.name, source.version, "", (), ())
+        limits = Limits(settings.max_queue_bytes, settings.max_rows)
+        self.pipeline = Pipeline(empty, limits, clock, report)
+        # The mutable state.
+        self.state = VersionState.LOADING
+        self.reason = ""
+        self.was_ready = False
+        self._worker: Worker | None = None
+        self._probe: Worker | None = None
+        self._loading_since = clock()
+        self._profile = Profile()
+        self._key = ""
+        self._deaths = 0
+        self._batches_at_death = 0
+        self._deaths_in_a_row = 0
+        self._restart: asyncio.TimerHandle | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Has been ready once, or has failed for good."""
+        return self.was_ready or self.state is VersionState.UNAVAILABLE
+
+    @property
+    def accepts(self) -> bool:
+        """Takes requests: ready, or about to be again after its worker died."""
+        return self.state is VersionState.READY or (
+            self.state is VersionState.RESTARTING and self._deaths_in_a_row <= 1
+        )
+
+    def snapshot(self) -> VersionSnapshot:
+        return VersionSnapshot(
+            self.source.name,
+            self.source.version,
+            self.state,
+            self.reason,
+            self.pipeline.spec,
+            self._worker.pid if self._worker else None,
+            self._deaths,
+            self._profile.instances,
+            self._profile.threads,
+        )
+
+    def start(self) -> None:
+        """Begin to load; what becomes of it shows in the state."""
+        if self.source.problem:
+            self._move(VersionState.UNAVAILABLE, self.source.problem)
+            return
+        self._report(VersionChanged(self.source.name, self.source.version, self.state, ""))
+        self._start_worker()
+
+    def stop(self) -> None:
+        """Let the worker go; whoever still waits is told."""
+        if self._restart is not None:
+            self._restart.cancel()
+        if self.state is not VersionState.UNAVAILABLE:
+            self._move(VersionState.UNLOADING, "")
+        self._save_profile()
+        self.pipeline.refuse_all(ServerExiting())
+        self.pipeline.close()
+        for worker in (self._worker, self._probe):
+            if worker is not None:
+                worker.stop()
+        if self._probe is not None:
+            self._probe.kill()
+
+    def kill(self) -> None:
+        """End whatever has not ended by itself."""
+        for worker in (self._worker, self._probe):
+            if worker is not None:
+                worker.kill()
+
+    @property
+    def has_processes(self) -> bool:
+        return self._worker is not None or self._probe is not None
+
+    def watch(self) -> None:
+        """To be called every now and then: end a worker that hangs."""
+        worker = self._worker
+        if worker is None:
+            return
+        if self.state is not VersionState.READY:
+            if self._clock() - self._loading_since > self._settings.load_timeout_s:
+                worker.kill()
+            return
+        if (oldest := self.pipeline.oldest_run_s()) is None:
+            return
+        age_s, expected_s = oldest
+        if age_s > max(self._settings.hang_floor_s, 2 * HANGS_AFTER * expected_s):
+            worker.kill()
+
+    def _start_worker(self) -> None:
+        self._restart = None
+        self._loading_since = self._clock()
+        self._batches_at_death = self.pipeline.batches_done
+        self._worker = Worker(self._load(), self._events())
+
+    def _load(self, *, measure_only: bool = False) -> Load:
+        settings, source = self._settings, self.source
+        folder: Path | None = settings.profile_dir
+        return Load(
+            name=source.name,
+            version=source.version,
+            path=str(source.path),
+            backend=source.backend,
+            cores=usable_cores(),
+            max_batch_size=settings.max_batch_size,
+            instances=settings.instances,
+            threads=settings.threads,
+            pads=settings.pads.get(source.name, {}),
+            profile_dir=str(folder) if folder else None,
+            measure_only=measure_only,
+        )
+
+    def _events(self) -> WorkerEvents:
+        return WorkerEvents(self._on_ready, self._on_refused, self._on_exit, self.pipeline.dispatch)
+
+    def _on_ready(self, worker: Worker, ready: Ready) -> None:
+        if worker is self._probe:
+            # What it measured is now known; the serving worker is the same model and need not notice.
+            self._profile, self._key = ready.profile, ready.key
+            self.pipeline.respec(ready.spec, LatencyModel(ready.profile.latencies))
+            return
+        self._profile, self._key = ready.profile, ready.key
+        latency = LatencyModel(ready.profile.latencies)
+        self.pipeline.attach(worker.channels, ready.spec, latency)
+        self.was_ready = True
+        self._move(VersionState.READY, "")
+        if ready.profile.spec is None and self._probe is None:
+            self._probe = Worker(self._load(measure_only=True), self._events())
+
+    def _on_refused(self, worker: Worker, reason: str) -> None:
+        if worker is self._probe:
+            return
+        self.pipeline.refuse_all(self.not_ready(reason))
+        self._move(VersionState.UNAVAILABLE, reason)
+
+    def _on_exit(self, worker: Worker, reason: str) -> None:
+        if worker is self._probe:
+            self._probe = None
+            return
+        self._worker = None
+        if self.state in {VersionState.UNAVAILABLE, VersionState.UNLOADING}:
+            return
+        served = self.pipeline.batches_done > self._batches_at_death
+        self._deaths += 1
+        self._deaths_in_a_row = 1 if served else self._deaths_in_a_row + 1
+        self._report(WorkerDied(self.source.name, self.source.version, reason, self._deaths))
+        if not self.was_ready and self._deaths_in_a_row >= MOST_DEATHS_LOADING:
+            self.pipeline.detach()
+            self.pipeline.refuse_all(self.not_ready(reason))
+            self._move(VersionState.UNAVAILABLE, f"its worker {reason} {self._deaths} times while loading")
+            return
+        self._move(VersionState.RESTARTING, f"its worker {reason}")
+        self.pipeline.detach()
+        delay_s = restart_delay_s(self._deaths_in_a_row)
+        if delay_s:
+            self.pipeline.refuse_all(self.not_ready(f"its worker {reason}"))
+        self._restart = self._loop.call_later(delay_s, self._start_worker)
+
+    def not_ready(self, reason: str) -> HeadraceError:
+        return NotReady(self.source.name, self.source.version, reason)
+
+    def _save_profile(self) -> None:
+        if self._key and self._profile.spec is not None:
+            learned = Profile(
+                self._profile.spec,
+                self._profile.instances,
+                self._profile.threads,
+                self.pipeline.latency.known(),
+            )
+            ProfileStore(self._settings.profile_dir).write(self._key, learned)
+
+    def _move(self, state: VersionState, reason: str) -> None:
+        """The only writer of the state."""
+        if state is self.state and state is not VersionState.RESTARTING:
+            return
+        assert state in MOVES[self.state] or state is self.state, f"{self.state} to {state}"  # noqa: S101
+        self.state, self.reason = state, reason
+        self._report(VersionChanged(self.source.name, self.source.version, state, reason))

@@ -1,0 +1,77 @@
+"""What a request gets back: its part of a batch's outputs, converted at most once for the whole batch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from headrace.messages import Shape, TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One request's rows in a batch's outputs, valid only while the receiver is being called.
+
+    Attributes:
+        start, stop: its rows.
+        is_whole: it travelled alone, so the outputs are its own as they are.
+        lengths: what its rows are cropped to, where they were padded.
+    """
+
+    outputs: "BatchOutputs"
+    start: int
+    stop: int
+    is_whole: bool
+    lengths: dict[str, int] | None
+
+
+class BatchOutputs:
+    """A batch's outputs by position in ModelSpec.outputs, converted at most once for the whole batch."""
+
+    def __init__(self, specs: tuple[TensorSpec, ...], arrays: dict[int, np.ndarray]) -> None:
+        """Wrap arrays (shapes with the batch axis; BYTES as 1-d objects carrying their shape)."""
+        self._specs = specs
+        self._arrays = arrays
+        # Filled on first use, by output position.
+        self._rows: dict[int, list[list[object]]] = {}
+        self._finite: dict[int, bool] = {}
+
+    def is_finite(self, index: int) -> bool:
+        """Whether no element of the batch's output is NaN or infinite."""
+        if (known := self._finite.get(index)) is None:
+            array = self._arrays[index]
+            known = array.dtype.kind != "f" or bool(np.isfinite(array).all())
+            self._finite[index] = known
+        return known
+
+    def elements(self, index: int, part: "Part") -> int:
+        """Elements of the request's rows of an output, before cropping."""
+        array, axis = self._arrays[index], self._specs[index].batch_axis
+        if part.is_whole or axis is None or not array.shape[axis]:
+            return array.size
+        return array.size // array.shape[axis] * (part.stop - part.start)
+
+    def array(self, index: int, part: Part) -> np.ndarray:
+        """The request's rows of an output, cropped to its own lengths; a view where that is contiguous."""
+        array, spec = self._arrays[index], self._specs[index]
+        axis = spec.batch_axis
+        if part.is_whole or (axis is None and not part.lengths):
+            return array
+        cut = [slice(None)] * array.ndim
+        if axis is not None:
+            cut[axis] = slice(part.start, part.stop)
+        if part.lengths:
+            for position, name in enumerate(spec.lengths):
+                if name is not None:
+                    cut[position] = slice(0, part.lengths[name])
+        return np.ascontiguousarray(array[tuple(cut)])
+
+    def values(self, index: int, part: Part) -> tuple[Shape, list[object]]:
+        """The request's rows as a shape and a flat list of Python values, for JSON."""
+        array, spec = self._arrays[index], self._specs[index]
+        if part.is_whole or spec.batch_axis != 0 or part.lengths or part.stop - part.start != 1:
+            own = self.array(index, part)
+            return own.shape, own.reshape(-1).tolist()
+        if (rows := self._rows.get(index)) is None:
+            rows = array.reshape(array.shape[0], -1).tolist()
+            self._rows[index] = rows
+        return (1, *array.shape[1:]), rows[part.start]

@@ -1,0 +1,277 @@
+"""START HERE. One version's path: admit → queue → batch → run → reply.
+
+Everything here runs on the loop and nothing awaits. Requests come in as tickets, leave in batches over the channels of
+one worker, and come back as parts of its outputs. A worker may die and be replaced underneath; the queue stays.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import inf
+
+from headrace.admission.gate import admit
+from headrace.batching.assemble import place_inputs, read_outputs
+from headrace.batching.latency import LatencyModel
+from headrace.batching.policy import choose_rows
+from headrace.batching.queue import RequestQueue
+from headrace.batching.ticket import State, Ticket
+from headrace.errors import HeadraceError, InferenceFailed, InvalidRequest, WorkerLost
+from headrace.events import BatchDone, Event, RequestsDropped, RequestsFailed
+from headrace.execution.arena import Region
+from headrace.execution.channel import Channel
+from headrace.execution.wire import Done, Failed
+from headrace.messages import ModelSpec
+from headrace.parts import BatchOutputs, Part
+
+NANOSECONDS = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a pipeline may hold. `max_rows`: rows of different requests in a batch."""
+
+    max_queue_bytes: int
+    max_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a pipeline holds now."""
+
+    waiting: int
+    waiting_bytes: int
+    running: int
+
+
+class Pipeline:
+    """One version's queue and the channels it is served by. Lives on the loop; not thread-safe."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        limits: Limits,
+        clock: Callable[[], float],
+        report: Callable[[Event], None],
+    ) -> None:
+        self.spec = spec
+        self.latency = LatencyModel()
+        self._limits = limits
+        self._clock = clock
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        # The mutable state: what waits, who serves, and the two callbacks that may be pending on the loop.
+        self._queue = RequestQueue()
+        self._channels: list[Channel] = []
+        self._dispatch_pending = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = inf
+        self.batches_done = 0
+
+    def snapshot(self) -> Snapshot:
+        running = sum(1 for channel in self._channels for _ in channel.in_flight())
+        return Snapshot(self._queue.waiting, self._queue.nbytes, running)
+
+    def submit(self, ticket: Ticket) -> None:
+        """Take a ticket in, or refuse it at once."""
+        refusal = admit(
+            self.spec.name,
+            ticket.request.nbytes,
+            self._queue.nbytes,
+            self._limits.max_queue_bytes,
+        )
+        if refusal is not None:
+            self._refuse([ticket], refusal)
+            return
+        self._queue.add(ticket)
+        if not self._dispatch_pending:
+            # One dispatch a tick: whatever else this tick brings travels along.
+            self._dispatch_pending = True
+            self._loop.call_soon(self.dispatch)
+
+    def drop(self, ticket: Ticket) -> None:
+        """The client is gone: the ticket is not run if it still waits."""
+        if ticket.drop():
+            self._queue.forget(ticket)
+            self._report(RequestsDropped(self.spec.name, self.spec.version, 1))
+
+    def dispatch(self) -> None:
+        """Send what waits to the instances that are free, the idle ones first."""
+        self._dispatch_pending = False
+        if not self._queue.waiting:
+            return
+        self._expire()
+        for channel in self._channels:
+            if channel.is_idle and self._queue.waiting:
+                self._send_to(channel)
+        for channel in self._channels:
+            while self._queue.waiting and channel.credits and self._send_to(channel):
+                pass
+
+    def attach(self, channels: Iterable[Channel], spec: ModelSpec, latency: LatencyModel) -> None:
+        """A worker is ready: serve over its channels."""
+        self.spec = spec
+        self.latency = latency
+        self._channels = list(channels)
+        self.dispatch()
+
+    def respec(self, spec: ModelSpec, latency: LatencyModel) -> None:
+        """More became known of the same model; what was decoded before that travels alone."""
+        self._queue.isolate()
+        self.spec = spec
+        self.latency = latency
+
+    def detach(self) -> None:
+        """The worker is gone: what it was given is tried once more, alone, or answered."""
+        channels, self._channels = self._channels, []
+        for channel in channels:
+            for batch in channel.close():
+                assert isinstance(batch, Batch), "channels of a pipeline carry its batches"  # noqa: S101
+                self.retry_or_refuse(batch.tickets, WorkerLost(self.spec.name))
+
+    def refuse_all(self, error: HeadraceError) -> None:
+        """Answer everything that waits with an error."""
+        self._refuse(self._queue.take_all(), error)
+
+    def close(self) -> None:
+        """No more work: let go of the alarm and the channels."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._channels = []
+
+    def oldest_run_s(self) -> tuple[float, float] | None:
+        """For the watchdog: seconds since the oldest batch in flight was sent, and seconds it was expected to take."""
+        batches = [
+            batch for channel in self._channels for batch in channel.in_flight() if isinstance(batch, Batch)
+        ]
+        if not batches:
+            return None
+        oldest = min(batches, key=lambda batch: batch.sent)
+        return self._clock() - oldest.sent, oldest.expected_s
+
+    def retry_or_refuse(self, tickets: list[Ticket], error: HeadraceError) -> None:
+        """Give each ticket one more try, travelling alone; those that had theirs get the error.
+
+        Alone, because one of them may be the reason: then the others get their answers and it gets the error.
+        """
+        for ticket in tickets:
+            if ticket.state is not State.RUNNING:
+                continue
+            if ticket.is_retry:
+                self._refuse([ticket], error)
+                continue
+            ticket.is_retry = True
+            ticket.state = State.WAITING
+            self._queue.add(ticket)
+        if self._queue.waiting and not self._dispatch_pending:
+            self._dispatch_pending = True
+            self._loop.call_soon(self.dispatch)
+
+    def done(self, batch: "Batch", done: Done, outputs: Region) -> None:
+        """Answer a batch's tickets."""
+        seconds = (done.ended - done.started) * NANOSECONDS
+        started = done.started * NANOSECONDS
+        self.batches_done += 1
+        if batch.rows:
+            self.latency.observe(batch.cost, batch.rows, seconds)
+        source = BatchOutputs(self.spec.outputs, read_outputs(self.spec, done.outputs, outputs))
+        start = 0
+        is_whole = len(batch.tickets) == 1
+        for ticket in batch.tickets:
+            stop = start + ticket.request.rows
+            ticket.answer(Part(source, start, stop, is_whole, ticket.request.lengths))
+            start = stop
+        now = self._clock()
+        self._report(
+            BatchDone(
+                self.spec.name,
+                self.spec.version,
+                batch.rows,
+                [now - ticket.arrived for ticket in batch.tickets],
+                [started - ticket.arrived for ticket in batch.tickets],
+                seconds,
+                (done.started - done.received) * NANOSECONDS,
+                (done.sent - done.ended) * NANOSECONDS,
+            )
+        )
+
+    def failed(self, batch: "Batch", failed: Failed) -> None:
+        """The backend raised: whoever shared the batch is tried alone, so that only the culprit gets the error."""
+        error = InvalidRequest(failed.reason) if failed.is_input else InferenceFailed(failed.reason)
+        if len(batch.tickets) == 1:
+            batch.tickets[0].is_retry = True
+        self.retry_or_refuse(batch.tickets, error)
+
+    def _send_to(self, channel: Channel) -> bool:
+        """Send one batch, if now is the time for it; False if not."""
+        candidates = self._queue.candidates()
+        if candidates is None:
+            return False
+        cost = candidates.group.cost
+        limit = self._limits.max_rows if self.spec.joins_requests else 1
+        cap = self.latency.best_rows(cost, limit)
+        run_s = self.latency.predict(cost, min(candidates.tickets, cap))
+        rows = choose_rows(candidates, cap, channel.is_idle, run_s)
+        if not rows:
+            return False
+        tickets = self._queue.take(candidates, rows)
+        batch = Batch(self, tickets, cost, self._clock())
+        batch.expected_s = self.latency.upper(cost, batch.rows) or 0.0
+        for ticket in tickets:
+            ticket.state = State.RUNNING
+        placed = place_inputs(self.spec, tickets, channel.inputs())
+        channel.send(batch, placed, batch.wanted())
+        return True
+
+    def _refuse(self, tickets: list[Ticket], error: HeadraceError) -> None:
+        now = self._clock()
+        waits = []
+        for ticket in tickets:
+            waits.append(now - ticket.arrived)
+            ticket.refuse(error)
+        if waits:
+            self._report(RequestsFailed(self.spec.name, self.spec.version, error.code, waits))
+
+    def _expire(self) -> None:
+        """Answer what waited too long; it is not run. Keeps one alarm for the earliest deadline, not one a request."""
+        now = self._clock()
+        deadline = self._queue.next_deadline()
+        if deadline is not None and deadline <= now:
+            for ticket in self._queue.expire(now):
+                self._refuse([ticket], ticket.timeout_error())
+            deadline = self._queue.next_deadline()
+        if deadline is not None and deadline < self._alarm_at:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm_at = deadline
+            self._alarm = self._loop.call_later(deadline - now, self._on_alarm)
+
+    def _on_alarm(self) -> None:
+        self._alarm, self._alarm_at = None, inf
+        self._expire()
+
+
+class Batch:
+    """Tickets that travel together, and what the watchdog needs to know of them."""
+
+    __slots__ = ("_pipeline", "cost", "expected_s", "rows", "sent", "tickets")
+
+    def __init__(self, pipeline: Pipeline, tickets: list[Ticket], cost: int, now: float) -> None:
+        self._pipeline = pipeline
+        self.tickets = tickets
+        self.cost = cost
+        self.sent = now
+        self.rows = sum(ticket.request.rows for ticket in tickets)
+        self.expected_s = 0.0
+
+    def wanted(self) -> tuple[int, ...]:
+        """Positions of the outputs that any ticket asks for."""
+        first = self.tickets[0].request.wanted
+        if all(ticket.request.wanted is first for ticket in self.tickets):
+            return first.outputs
+        return tuple(sorted({each for ticket in self.tickets for each in ticket.request.wanted.outputs}))
+
+    def on_done(self, done: Done, outputs: Region) -> None:
+        self._pipeline.done(self, done, outputs)
+
+    def on_failed(self, failed: Failed) -> None:
+        self._pipeline.failed(self, failed)

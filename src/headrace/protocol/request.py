@@ -1,0 +1,372 @@
+"""Second stage of decoding: an envelope held against a model's spec, and its data as tensor bytes."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from headrace.errors import InvalidRequest, Unsupported
+from headrace.messages import (
+    Datatype,
+    Group,
+    InferRequest,
+    ModelSpec,
+    Shape,
+    TensorSpec,
+    Wanted,
+    bucket_edge,
+)
+from headrace.protocol.envelope import (
+    Envelope,
+    LooseEnvelope,
+    LooseInput,
+    OutputEnvelope,
+    Parameters,
+    RawInput,
+    decode_envelope,
+)
+from headrace.protocol.tensors import decode_data
+from headrace.strings import LENGTH
+
+MOST_ELEMENTS = (1 << 63) - 1
+MICROSECONDS = 1e-6
+
+
+class RequestDecoder:
+    """Decodes the requests of one version. What can be worked out once is worked out here."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+        self._inputs = {tensor.name: (at, tensor) for at, tensor in enumerate(spec.inputs)}
+        self._outputs = {tensor.name: at for at, tensor in enumerate(spec.outputs)}
+        everything = tuple(range(len(spec.outputs)))
+        self._all = {
+            binary: Wanted(everything, (binary,) * len(everything)) for binary in (False, True)
+        }
+        self._is_fixed = all(
+            -1 not in without(each.shape, each.batch_axis)
+            and (each.batch_axis is not None or not spec.joins_requests)
+            for each in spec.inputs
+        )
+        cost = sum(prod(without(each.shape, each.batch_axis)) for each in spec.inputs)
+        self._fixed_group = Group(cost if self._is_fixed else 0)
+
+    def decode(self, body: bytes, header_length: int | None) -> InferRequest:
+        """A request from its body; header_length as in Inference-Header-Content-Length.
+
+        Raises:
+            InvalidRequest: with what is wrong, naming the input.
+            Unsupported: it uses an extension this server does not have.
+        """
+        if header_length == 0:
+            return self._decode_raw(body)
+        if header_length is None:
+            return self._bind(decode_envelope(body), body, len(body))
+        if not 0 <= header_length <= len(body):
+            raise InvalidRequest(
+                f"inference header size should be in range (0, {len(body)}), got: {header_length}"
+            )
+        return self._bind(decode_envelope(memoryview(body)[:header_length]), body, header_length)
+
+    def _bind(self, envelope: Envelope | LooseEnvelope, body: bytes, cursor: int) -> InferRequest:
+        spec = self._spec
+        count = len(spec.inputs)
+        shapes: list[Shape] = [()] * count
+        tensors: list[bytes | memoryview] = [b""] * count
+        seen = 0
+        nbytes = 0
+        for each in envelope.inputs:
+            found = self._inputs.get(each.name)
+            if found is None:
+                raise self._unexpected_input(envelope, each.name)
+            at, tensor = found
+            self._check_type(tensor, each.datatype)
+            elements = self._check_shape(tensor, each.shape)
+            size = binary_size(each)
+            if size is None:
+                data = self._json_data(tensor, each, elements)
+            else:
+                data = self._binary_data(tensor, body, cursor, size, elements)
+                cursor += size
+            if seen & (1 << at):
+                raise InvalidRequest(f"input '{each.name}' already exists in request")
+            seen |= 1 << at
+            shapes[at], tensors[at] = each.shape, data
+            nbytes += len(data)
+        if seen != (1 << count) - 1:
+            raise self._wrong_inputs(envelope)
+        if cursor != len(body):
+            raise InvalidRequest(f"unexpected additional input data for model '{spec.name}'")
+        wanted = self._wanted(envelope.outputs, envelope.parameters)
+        timeout_s = read_parameters(envelope.parameters) if envelope.parameters else None
+        return self._request(envelope.id or "", shapes, tensors, wanted, nbytes, timeout_s)
+
+    def _request(
+        self,
+        request_id: str,
+        shapes: list[Shape],
+        tensors: list[bytes | memoryview],
+        wanted: Wanted,
+        nbytes: int,
+        timeout_s: float | None,
+    ) -> InferRequest:
+        rows = self._rows(shapes)
+        group, lengths = self._fixed_group, None
+        if not self._is_fixed:
+            group, lengths = self._group(shapes, tensors, wanted)
+        return InferRequest(
+            request_id, tuple(shapes), tuple(tensors), rows, group, wanted, nbytes, lengths, timeout_s
+        )
+
+    def _decode_raw(self, body: bytes) -> InferRequest:
+        """The whole body is the one input, of batch 1; all outputs go back in binary."""
+        spec = self._spec
+        if len(spec.inputs) != 1:
+            raise InvalidRequest(
+                f"Raw request must only have 1 input (found 1) to be deduced but got {len(spec.inputs)} inputs in "
+                f"'{spec.name}' model configuration"
+            )
+        tensor = spec.inputs[0]
+        shape = deduce_shape(tensor, len(body))
+        if tensor.datatype is Datatype.BYTES:
+            body = LENGTH.pack(len(body)) + body
+        self._check_shape(tensor, shape)
+        itemsize = tensor.itemsize
+        if itemsize is not None and prod(shape) * itemsize != len(body):
+            raise InvalidRequest(
+                f"unexpected size for input '{tensor.name}', expecting {prod(shape) * itemsize} bytes for model "
+                f"'{spec.name}', got {len(body)}"
+            )
+        return self._request("", [shape], [body], self._all[True], len(body), None)
+
+    def _check_type(self, tensor: TensorSpec, datatype: str) -> None:
+        if datatype != tensor.datatype:
+            raise InvalidRequest(
+                f"inference input '{tensor.name}' data-type is '{datatype}', but model '{self._spec.name}' expects "
+                f"'{tensor.datatype}'"
+            )
+
+    def _check_shape(self, tensor: TensorSpec, shape: Shape) -> int:
+        """Elements of the shape, if the tensor may have it."""
+        elements = 1
+        for size in shape:
+            if size < 0:
+                raise InvalidRequest(
+                    "Unable to parse 'shape': attempt to access JSON non-unsigned-integer as unsigned-integer "
+                    f"(input '{tensor.name}' has {list(shape)})"
+                )
+            elements *= size
+        if elements > MOST_ELEMENTS:
+            raise InvalidRequest(
+                f"shape {list(shape)} of input '{tensor.name}' causes total element count to exceed maximum size of "
+                f"{MOST_ELEMENTS}"
+            )
+        if elements * (tensor.itemsize or 1) > MOST_ELEMENTS:
+            raise InvalidRequest(f"byte size overflow for input '{tensor.name}' of shape {list(shape)}")
+        expected = tensor.shape
+        if len(shape) != len(expected) or any(
+            n != m and m != -1 for n, m in zip(shape, expected, strict=True)
+        ):
+            raise InvalidRequest(
+                f"unexpected shape for input '{tensor.name}' for model '{self._spec.name}'. Expected "
+                f"{list(expected)}, got {list(shape)}"
+            )
+        return elements
+
+    def _json_data(
+        self, tensor: TensorSpec, each: RawInput | LooseInput, elements: int
+    ) -> bytes:
+        if each.data is None or (not each.data and not isinstance(each.data, list)):
+            raise InvalidRequest(
+                f"input '{tensor.name}' has neither 'data' nor the parameter 'binary_data_size'"
+            )
+        return decode_data(tensor.name, tensor.datatype, elements, each.data)
+
+    def _binary_data(
+        self, tensor: TensorSpec, body: bytes, cursor: int, size: int, elements: int
+    ) -> memoryview:
+        if cursor + size > len(body):
+            missing = cursor + size - len(body)
+            raise InvalidRequest(
+                f"unexpected size for input '{tensor.name}', expecting {missing} additional bytes for model "
+                f"'{self._spec.name}'"
+            )
+        data = memoryview(body)[cursor : cursor + size]
+        if tensor.itemsize is None:
+            check_strings(tensor.name, self._spec.name, data, elements)
+        elif elements * tensor.itemsize != size:
+            raise InvalidRequest(
+                f"unexpected size for input '{tensor.name}': its shape needs {elements * tensor.itemsize} bytes of "
+                f"{tensor.datatype}, binary_data_size is {size}"
+            )
+        return data
+
+    def _rows(self, shapes: list[Shape]) -> int:
+        spec = self._spec
+        if not spec.max_batch_size:
+            return 1
+        rows = -1
+        for tensor, shape in zip(spec.inputs, shapes, strict=True):
+            axis = tensor.batch_axis
+            if axis is None:
+                continue
+            if rows not in {-1, shape[axis]}:
+                raise InvalidRequest(
+                    f"input '{tensor.name}' brings {shape[axis]} rows and another input {rows} for model '{spec.name}'"
+                )
+            rows = shape[axis]
+        if rows > spec.max_batch_size:
+            raise InvalidRequest(
+                f"inference request batch-size must be <= {spec.max_batch_size} for '{spec.name}'"
+            )
+        return rows
+
+    def _group(
+        self, shapes: list[Shape], tensors: list[bytes | memoryview], wanted: Wanted
+    ) -> tuple[Group, dict[str, int] | None]:
+        """With whom the request may share a batch, and its own lengths where it may be padded."""
+        spec = self._spec
+        is_padded = all(spec.outputs[at].survives_padding for at in wanted.outputs)
+        lengths: dict[str, int] = {}
+        exact, shared, cost = [], [], 0
+        for tensor, shape, data in zip(spec.inputs, shapes, tensors, strict=True):
+            if tensor.batch_axis is None:
+                if spec.joins_requests:
+                    shared.append(bytes(data))
+                exact.append(shape)
+                cost += prod(shape)
+                continue
+            row = list(without(shape, tensor.batch_axis))
+            padded = list(row)
+            if is_padded and tensor.lengths:
+                for at, name in enumerate(without_axis(tensor.lengths, tensor.batch_axis)):
+                    if name is not None:
+                        agree(lengths, name, row[at], tensor.name)
+                        padded[at] = bucket_edge(row[at])
+                        row[at] = -1
+            exact.append(tuple(row))
+            cost += prod(padded)
+        edges = tuple(bucket_edge(lengths[name]) for name in sorted(lengths))
+        return Group(cost, edges, tuple(exact), tuple(shared)), lengths or None
+
+    def _wanted(
+        self, outputs: list[OutputEnvelope] | None, parameters: Parameters | None
+    ) -> Wanted:
+        if not outputs:
+            return self._all[bool(parameters and parameters.get("binary_data_output"))]
+        positions: list[int] = []
+        binary: list[bool] = []
+        for each in outputs:
+            at = self._outputs.get(each.name)
+            if at is None:
+                raise InvalidRequest(
+                    f"unexpected inference output '{each.name}' for model '{self._spec.name}'"
+                )
+            if at in positions:
+                raise InvalidRequest(f"output '{each.name}' already exists in request")
+            chosen = each.parameters or {}
+            refuse_extensions(chosen, "output", each.name)
+            positions.append(at)
+            binary.append(bool(chosen.get("binary_data", False)))
+        return Wanted(tuple(positions), tuple(binary))
+
+    def _unexpected_input(self, envelope: Envelope | LooseEnvelope, name: str) -> InvalidRequest:
+        if len(envelope.inputs) != len(self._inputs):
+            return self._wrong_inputs(envelope)
+        return InvalidRequest(
+            f"unexpected inference input '{name}' for model '{self._spec.name}'; it has "
+            f"{', '.join(map(repr, self._inputs))}"
+        )
+
+    def _wrong_inputs(self, envelope: Envelope | LooseEnvelope) -> InvalidRequest:
+        got = [each.name for each in envelope.inputs]
+        missing = [name for name in self._inputs if name not in got]
+        return InvalidRequest(
+            f"expected {len(self._inputs)} inputs but got {len(got)} inputs for model '{self._spec.name}'. Got "
+            f"input(s) {got}, but missing required input(s) {missing}. Please provide all required input(s)."
+        )
+
+
+def binary_size(each: RawInput | LooseInput) -> int | None:
+    """The input's binary_data_size, or None if its data is JSON."""
+    if not each.parameters:
+        return None
+    refuse_extensions(each.parameters, "input", each.name)
+    size = each.parameters.get("binary_data_size")
+    if size is None:
+        return None
+    if type(size) is not int or size < 0:
+        raise InvalidRequest(
+            f"Unable to parse 'binary_data_size' of input '{each.name}': expected an unsigned integer"
+        )
+    return size
+
+
+def refuse_extensions(parameters: Parameters, kind: str, name: str) -> None:
+    if "shared_memory_region" in parameters:
+        raise Unsupported(f"{kind} '{name}' is in shared memory, which this server does not offer")
+    if "classification" in parameters:
+        raise Unsupported(f"{kind} '{name}' asks for classification, which this server does not offer")
+
+
+def read_parameters(parameters: Parameters) -> float | None:
+    """The request's own timeout in seconds, if it names one."""
+    for name in parameters:
+        if name.startswith("triton_"):
+            raise InvalidRequest(f"parameter keys starting with 'triton_' are reserved: '{name}'")
+    if parameters.get("sequence_id"):
+        raise Unsupported("sequences ('sequence_id') are not supported: send the state as an input")
+    timeout_us = parameters.get("timeout")
+    if timeout_us is None:
+        return None
+    if type(timeout_us) is not int or timeout_us < 0:
+        raise InvalidRequest("Unable to parse 'timeout': expected microseconds as an unsigned integer")
+    return timeout_us * MICROSECONDS or None
+
+
+def deduce_shape(tensor: TensorSpec, nbytes: int) -> Shape:
+    """A raw request's shape: batch 1, and at most one more variable axis."""
+    shape = [1 if at == tensor.batch_axis else size for at, size in enumerate(tensor.shape)]
+    if tensor.itemsize is None:
+        if any(size not in {1, -1} for size in shape):
+            raise InvalidRequest(
+                f"For BYTE datatype raw input '{tensor.name}', the model must have input shape [1]"
+            )
+        return (1,) * len(shape)
+    if shape.count(-1) > 1:
+        raise InvalidRequest(
+            f"The shape of the raw input '{tensor.name}' can not be deduced because there are more than one "
+            "variable-sized dimension"
+        )
+    known = prod(size for size in shape if size != -1) * tensor.itemsize
+    return tuple(nbytes // max(1, known) if size == -1 else size for size in shape)
+
+
+def check_strings(name: str, model: str, data: memoryview, elements: int) -> None:
+    """Lengths add up to the data's end, and there are as many elements as the shape says."""
+    at = found = 0
+    while at < len(data):
+        if at + LENGTH.size > len(data):
+            raise InvalidRequest(f"incomplete string length indicator for inference input '{name}'")
+        at += LENGTH.size + LENGTH.unpack_from(data, at)[0]
+        found += 1
+    if at != len(data):
+        raise InvalidRequest(f"incomplete string data for inference input '{name}'")
+    if found != elements:
+        raise InvalidRequest(
+            f"expected {elements} string elements for inference input '{name}' for model '{model}', got {found}"
+        )
+
+
+def agree(lengths: dict[str, int], name: str, length: int, tensor: str) -> None:
+    if lengths.setdefault(name, length) != length:
+        raise InvalidRequest(
+            f"input '{tensor}' has length {length} along '{name}' and another input has {lengths[name]}"
+        )
+
+
+def without(shape: Shape, axis: int | None) -> Shape:
+    return shape if axis is None else shape[:axis] + shape[axis + 1 :]
+
+
+def without_axis(values: Sequence[Any], axis: int) -> list[Any]:
+    return [value for at, value in enumerate(values) if at != axis]

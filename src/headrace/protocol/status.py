@@ -1,0 +1,30 @@
+"""What each error is on HTTP. The only place that knows."""
+
+from headrace import errors
+
+HTTP_STATUS: dict[type[errors.HeadraceError], int] = {
+    errors.HeadraceError: 500,
+    errors.InvalidRequest: 400,
+    errors.RequestTooLarge: 400,
+    errors.NotFound: 404,
+    errors.UnknownVersion: 404,
+    errors.Unsupported: 501,
+    errors.Unavailable: 503,
+    errors.NotReady: 503,
+    errors.QueueFull: 503,
+    errors.RequestTimeout: 503,
+    errors.SlowSender: 408,
+    errors.ServerExiting: 503,
+    errors.DeadlineExceeded: 504,
+    errors.InferenceFailed: 500,
+    errors.WorkerLost: 500,
+    errors.LoadFailed: 500,
+    errors.ConfigurationError: 500,
+}
+
+RETRY_AFTER_S: dict[type[errors.HeadraceError], int] = {
+    errors.NotReady: 1,
+    errors.QueueFull: 1,
+    errors.ServerExiting: 1,
+}
+"""Errors that go away by themselves: whole seconds after which to try again."""

@@ -1,0 +1,208 @@
+"""The only builder of objects: startup, run, drain, stop."""
+
+import asyncio
+import contextlib
+import functools
+import gc
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from headrace.config import Settings
+from headrace.errors import ConfigurationError
+from headrace.events import Event, Observer
+from headrace.execution.linux import allow_open_files
+from headrace.frontends.desk import Desk
+from headrace.frontends.http import LeanProtocol, sweep
+from headrace.frontends.rest import make_app
+from headrace.lifecycle.catalog import Catalog
+from headrace.lifecycle.repository import Source, find_sources
+from headrace.lifecycle.state import VersionState
+from headrace.lifecycle.version import ModelVersion
+from headrace.pipeline import Pipeline
+from headrace.protocol import transcode
+from headrace.telemetry.logs import LogObserver
+from headrace.telemetry.metrics import Metrics
+from headrace.telemetry.statistics import Statistics
+
+TICK_S = 0.5
+DRAIN_POLL_S = 0.02
+
+log = structlog.get_logger()
+
+
+class Server:
+    """One gateway. `run` blocks; `serve` is the same inside a running loop."""
+
+    def __init__(self, settings: Settings, paths: Sequence[Path]) -> None:
+        """Look at the paths.
+
+        Raises:
+            ConfigurationError: nothing there can be served.
+        """
+        self.settings = settings
+        self.sources = find_sources(paths)
+        self.address: tuple[str, int] | None = None
+        self.is_started = asyncio.Event()
+        self._observers: list[Observer] = []
+        self._transcoding: ModelVersion | None = None
+        self._signals = 0
+        self._stop_requested = asyncio.Event()
+        self._stop_now = asyncio.Event()
+        self._wait_for_balancers = False
+
+    def run(self) -> None:
+        """Serve until told to stop by a signal."""
+        import uvloop  # noqa: PLC0415 - tests run on asyncio's own loop
+
+        uvloop.run(self.serve())
+
+    async def serve(self) -> None:
+        """Start, run, drain, stop.
+
+        Raises:
+            ConfigurationError: the address cannot be used.
+        """
+        allow_open_files()
+        self.catalog = Catalog(self.settings, time.perf_counter, self._report)
+        metrics = Metrics(self._waiting)
+        statistics = Statistics(time.time)
+        self._observers = [metrics, statistics, LogObserver()]
+        listener = self._listen()
+        self.catalog.start(self.sources)
+        desk = Desk(self.catalog, self.settings, time.perf_counter, self._transcoder)
+        http = uvicorn.Server(self._http_config(desk, metrics, statistics))
+        with self._signals_handled():
+            async with asyncio.TaskGroup() as tasks:
+                serving = tasks.create_task(http._serve([listener]))  # noqa: SLF001 - serve() takes the signals
+                ticking = tasks.create_task(self._tick(http))
+                # What is alive now stays: the collector need not look at it again and again.
+                gc.collect()
+                gc.freeze()
+                gc.set_threshold(50_000, 20, 50)
+                self.is_started.set()
+                await self._stop_requested.wait()
+                await self._drain(http)
+                await serving
+                ticking.cancel()
+        await self._stop_workers()
+
+    def request_stop(self, *, wait_for_balancers: bool = False) -> None:
+        """Drain and stop; asked again, stop at once."""
+        self._signals += 1
+        if self._signals > 1:
+            self._stop_now.set()
+        self._wait_for_balancers = wait_for_balancers
+        self._stop_requested.set()
+
+    def _listen(self) -> socket.socket:
+        settings = self.settings
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.http_port))
+        except OSError as exc:
+            listener.close()
+            raise ConfigurationError(
+                f"cannot listen on {settings.host}:{settings.http_port}: {exc.strerror}; "
+                "choose another with --host and --http-port"
+            ) from exc
+        self.address = listener.getsockname()[:2]
+        return listener
+
+    def _http_config(self, desk: Desk, metrics: Metrics, statistics: Statistics) -> uvicorn.Config:
+        return uvicorn.Config(
+            make_app(desk, metrics.exposition, statistics.json),
+            http=functools.partial(LeanProtocol, desk=desk),  # type: ignore[arg-type]
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            backlog=4096,
+            timeout_keep_alive=int(self.settings.keep_alive_s),
+        )
+
+    async def _tick(self, http: uvicorn.Server) -> None:
+        """What has to be looked at every now and then: slow senders, idle connections, hanging workers."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            sweep(http.server_state.connections, time.perf_counter())
+            self.catalog.watch()
+            if self._transcoding is not None:
+                self._transcoding.watch()
+
+    async def _drain(self, http: uvicorn.Server) -> None:
+        """Readiness goes first, then the listener, then what is in flight, or the time for it."""
+        self.catalog.is_exiting = True
+        settings = self.settings
+        log.info("server_draining", delay_s=settings.drain_delay_s if self._wait_for_balancers else 0.0)
+        if self._wait_for_balancers:
+            await self._sleep_unless_told(settings.drain_delay_s)
+        http.should_exit = True
+        ends = time.perf_counter() + settings.exit_timeout_s
+        while time.perf_counter() < ends and not self._stop_now.is_set():
+            if self.catalog.is_idle and not http.server_state.connections:
+                return
+            await asyncio.sleep(DRAIN_POLL_S)
+        http.force_exit = True
+        for connection in list(http.server_state.connections):
+            connection.transport.abort()
+
+    async def _sleep_unless_told(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop_now.wait()
+
+    async def _stop_workers(self) -> None:
+        transcoding = self._transcoding
+        if transcoding is not None:
+            transcoding.stop()
+            transcoding.kill()
+        await self.catalog.stop()
+        while transcoding is not None and transcoding.has_processes:
+            await asyncio.sleep(DRAIN_POLL_S)
+        log.info("server_stopped")
+
+    def _transcoder(self) -> Pipeline:
+        """Started by the first large JSON body; most servers never see one."""
+        if self._transcoding is None or self._transcoding.state is VersionState.UNAVAILABLE:
+            source = Source(transcode.NAME, "1", Path("/dev/null"), "transcoder")
+            self._transcoding = ModelVersion(source, self.settings, time.perf_counter, self._report)
+            self._transcoding.start()
+        return self._transcoding.pipeline
+
+    def _report(self, event: Event) -> None:
+        for observer in self._observers:
+            observer(event)
+
+    def _waiting(self) -> Iterator[tuple[str, str, int, int, bool]]:
+        for version in self.catalog:
+            held = version.pipeline.snapshot()
+            is_ready = version.state is VersionState.READY
+            yield version.source.name, version.source.version, held.waiting, held.waiting_bytes, is_ready
+
+    @contextlib.contextmanager
+    def _signals_handled(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        handlers: dict[signal.Signals, Callable[[], None]] = {
+            signal.SIGTERM: functools.partial(self.request_stop, wait_for_balancers=True),
+            signal.SIGINT: self.request_stop,
+        }
+        try:
+            for number, handler in handlers.items():
+                loop.add_signal_handler(number, handler)
+        except (RuntimeError, ValueError):  # not the main thread: whoever runs us there stops us by request_stop
+            handlers = {}
+        try:
+            yield
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
