@@ -101,9 +101,7 @@ class QueueFull(Unavailable):
     code = "queue_full"
 
     def __init__(self, name: str, limit_bytes: int) -> None:
-        super().__init__(
-            f"Exceeds maximum queue size: {limit_bytes} bytes wait for model '{name}' already"
-        )
+        super().__init__(f"Exceeds maximum queue size: {limit_bytes} bytes wait for model '{name}' already")
 
 
 class RequestTimeout(Unavailable):

@@ -1,14 +1,12 @@
 """What a request gets back: its part of a batch's outputs, converted at most once for the whole batch."""
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 
 from headrace.messages import Shape, TensorSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True, gc=False):
     """One request's rows in a batch's outputs, valid only while the receiver is being called.
 
     Attributes:
@@ -34,12 +32,13 @@ class BatchOutputs:
         # Filled on first use, by output position.
         self._rows: dict[int, list[list[object]]] = {}
         self._finite: dict[int, bool] = {}
+        self.most_elements = sum(array.size for array in arrays.values())
 
     def is_finite(self, index: int) -> bool:
         """Whether no element of the batch's output is NaN or infinite."""
         if (known := self._finite.get(index)) is None:
             array = self._arrays[index]
-            known = array.dtype.kind != "f" or bool(np.isfinite(array).all())
+            known = array.dtype.kind != "f" or bool(np.logical_and.reduce(np.isfinite(array), axis=None))
             self._finite[index] = known
         return known
 

@@ -125,7 +125,7 @@ class Pipeline:
         channels, self._channels = self._channels, []
         for channel in channels:
             for batch in channel.close():
-                assert isinstance(batch, Batch), "channels of a pipeline carry its batches"  # noqa: S101
+                assert isinstance(batch, Batch), "channels of a pipeline carry its batches"
                 self.retry_or_refuse(batch.tickets, WorkerLost(self.spec.name))
 
     def refuse_all(self, error: HeadraceError) -> None:
@@ -146,7 +146,7 @@ class Pipeline:
         if not batches:
             return None
         oldest = min(batches, key=lambda batch: batch.sent)
-        return self._clock() - oldest.sent, oldest.expected_s
+        return self._clock() - oldest.sent, self.latency.upper(oldest.cost, oldest.rows) or 0.0
 
     def retry_or_refuse(self, tickets: list[Ticket], error: HeadraceError) -> None:
         """Give each ticket one more try, travelling alone; those that had theirs get the error.
@@ -209,13 +209,13 @@ class Pipeline:
         cost = candidates.group.cost
         limit = self._limits.max_rows if self.spec.joins_requests else 1
         cap = self.latency.best_rows(cost, limit)
-        run_s = self.latency.predict(cost, min(candidates.tickets, cap))
-        rows = choose_rows(candidates, cap, channel.is_idle, run_s)
+        is_idle = channel.is_idle
+        run_s = None if is_idle else self.latency.predict(cost, min(candidates.tickets, cap))
+        rows = choose_rows(candidates, cap, is_idle, run_s)
         if not rows:
             return False
         tickets = self._queue.take(candidates, rows)
         batch = Batch(self, tickets, cost, self._clock())
-        batch.expected_s = self.latency.upper(cost, batch.rows) or 0.0
         for ticket in tickets:
             ticket.state = State.RUNNING
         placed = place_inputs(self.spec, tickets, channel.inputs())
@@ -253,7 +253,7 @@ class Pipeline:
 class Batch:
     """Tickets that travel together, and what the watchdog needs to know of them."""
 
-    __slots__ = ("_pipeline", "cost", "expected_s", "rows", "sent", "tickets")
+    __slots__ = ("_pipeline", "cost", "rows", "sent", "tickets")
 
     def __init__(self, pipeline: Pipeline, tickets: list[Ticket], cost: int, now: float) -> None:
         self._pipeline = pipeline
@@ -261,7 +261,6 @@ class Batch:
         self.cost = cost
         self.sent = now
         self.rows = sum(ticket.request.rows for ticket in tickets)
-        self.expected_s = 0.0
 
     def wanted(self) -> tuple[int, ...]:
         """Positions of the outputs that any ticket asks for."""

@@ -199,7 +199,10 @@ class Server:
         try:
             for number, handler in handlers.items():
                 loop.add_signal_handler(number, handler)
-        except (RuntimeError, ValueError):  # not the main thread: whoever runs us there stops us by request_stop
+        except (
+            RuntimeError,
+            ValueError,
+        ):  # not the main thread: whoever runs us there stops us by request_stop
             handlers = {}
         try:
             yield

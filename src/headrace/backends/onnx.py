@@ -52,9 +52,7 @@ class OnnxBackend:
         # Spinning would take the core from the gateway and from the other workers.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         with load_errors(path):
-            self._session = ort.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             self.inputs = tuple(map(declared, self._session.get_inputs()))
             self.outputs = tuple(map(declared, self._session.get_outputs()))
         self._bfloat16 = frozenset(
@@ -64,13 +62,12 @@ class OnnxBackend:
     def clone(self) -> "OnnxBackend":
         other = OnnxBackend()
         other.inputs, other.outputs = self.inputs, self.outputs
-        other._session, other._bfloat16 = self._session, self._bfloat16  # noqa: SLF001 - its own class
+        other._session, other._bfloat16 = self._session, self._bfloat16
         return other
 
     def run(self, inputs: dict[str, np.ndarray], wanted: list[str]) -> list[np.ndarray]:
         feed = {
-            name: decode_strings(array) if array.dtype == object else array
-            for name, array in inputs.items()
+            name: decode_strings(array) if array.dtype == object else array for name, array in inputs.items()
         }
         with run_errors():
             if self._bfloat16:
@@ -78,7 +75,7 @@ class OnnxBackend:
             return [encode_strings(each) for each in self._session.run(wanted, feed)]
 
     def _run_bfloat16(self, feed: dict[str, np.ndarray], wanted: list[str]) -> list[np.ndarray]:
-        """numpy has no bfloat16: its bits go in and out as uint16 inside OrtValues."""
+        """Numpy has no bfloat16: its bits go in and out as uint16 inside OrtValues."""
         values = {
             name: ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, ONNX_BFLOAT16)
             if name in self._bfloat16
@@ -87,9 +84,7 @@ class OnnxBackend:
         }
         results = self._session.run_with_ort_values(wanted, values)
         return [
-            bfloat16_bits(value)
-            if name in self._bfloat16
-            else encode_strings(value.numpy())
+            bfloat16_bits(value) if name in self._bfloat16 else encode_strings(value.numpy())
             for name, value in zip(wanted, results, strict=True)
         ]
 
@@ -162,7 +157,7 @@ def run_errors() -> Iterator[None]:
 
 
 def sentence(exc: Exception) -> str:
-    """onnxruntime's messages without their '[ONNXRuntimeError] : 2 : INVALID_ARGUMENT :' in front."""
+    """Onnxruntime's messages without their '[ONNXRuntimeError] : 2 : INVALID_ARGUMENT :' in front."""
     text = str(exc)
     if text.startswith("[ONNXRuntimeError]"):
         text = text.split(" : ", 3)[-1]

@@ -56,7 +56,7 @@ def place_array(region: Region, index: int, offset: int, array: np.ndarray) -> P
 def joined_array(spec: TensorSpec, index: int, tickets: list[Ticket]) -> np.ndarray:
     """The tickets' tensors along any batch axis, shorter ones filled up to the longest."""
     axis = spec.batch_axis
-    assert axis is not None, "only tensors with a batch axis are joined"  # noqa: S101
+    assert axis is not None, "only tensors with a batch axis are joined"
     arrays = [as_array(spec, ticket, index) for ticket in tickets]
     if not spec.is_padded:
         return np.concatenate(arrays, axis)
@@ -79,9 +79,7 @@ def as_array(spec: TensorSpec, ticket: Ticket, index: int) -> np.ndarray:
     return np.frombuffer(data, NUMPY_TYPES[spec.datatype]).reshape(shape)
 
 
-def read_outputs(
-    spec: ModelSpec, placed: tuple[Placed, ...], region: Region
-) -> dict[int, np.ndarray]:
+def read_outputs(spec: ModelSpec, placed: tuple[Placed, ...], region: Region) -> dict[int, np.ndarray]:
     """Output arrays by position; views of the region, valid until the slot is used again."""
     arrays = {}
     for each in placed:

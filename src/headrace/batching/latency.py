@@ -7,6 +7,7 @@ turns the median into an upper bound by stochastic quantile estimation.
 
 from bisect import bisect_left
 from collections import deque
+from functools import lru_cache
 from math import log
 from statistics import median
 
@@ -132,6 +133,7 @@ def interpolate(curve: Curve, rows: int) -> float:
     return fast + (slow - fast) * (rows - low) / (high - low)
 
 
+@lru_cache(maxsize=4096)
 def cost_bucket(cost: int) -> int:
     """Costs within a length bucket of each other are one."""
     return round(log(max(1, cost)) / log(BUCKET_RATIO))

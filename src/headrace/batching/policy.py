@@ -23,9 +23,7 @@ class Candidates:
     is_alone: bool
 
 
-def choose_rows(
-    candidates: Candidates, cap: int, instance_is_idle: bool, run_s: float | None
-) -> int:
+def choose_rows(candidates: Candidates, cap: int, instance_is_idle: bool, run_s: float | None) -> int:
     """How many rows to send to an instance now; 0 to wait for its running batch.
 
     Args:

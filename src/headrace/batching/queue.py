@@ -7,6 +7,9 @@ from headrace.batching.policy import Candidates, may_join
 from headrace.batching.ticket import State, Ticket
 from headrace.messages import Group
 
+MOST_EMPTY = 32
+"""Groups beyond which those that ran empty are forgotten; most come again at once."""
+
 Entry = tuple[float, int, Ticket]
 
 
@@ -65,9 +68,11 @@ class RequestQueue:
         if head is self._alone:
             return Candidates(head[0][2].request.group, 1, is_alone=True)
         group = head[0][2].request.group
-        tickets = sum(
-            len(heap) for other, heap in self._heaps.items() if other == group or may_join(group, other)
-        )
+        tickets = len(head)
+        if group.edges:
+            tickets += sum(
+                len(heap) for other, heap in self._heaps.items() if other != group and may_join(group, other)
+            )
         return Candidates(group, tickets, is_alone=False)
 
     def take(self, candidates: Candidates, max_rows: int) -> list[Ticket]:
@@ -75,13 +80,15 @@ class RequestQueue:
         if candidates.is_alone:
             return [self._pop(self._alone)]
         group = candidates.group
+        if len(self._heaps) > MOST_EMPTY:
+            self._heaps = {key: heap for key, heap in self._heaps.items() if heap}
         taken, room = self._take_from(self._heaps[group], max_rows, [])
+        if room <= 0 or not group.edges:
+            return taken
         for other in [each for each in self._heaps if each != group and may_join(group, each)]:
             if room <= 0:
                 break
             taken, room = self._take_from(self._heaps[other], room, taken)
-        for each in [key for key, heap in self._heaps.items() if not heap]:
-            del self._heaps[each]
         return taken
 
     def isolate(self) -> None:
@@ -95,21 +102,24 @@ class RequestQueue:
         self._heaps, self._alone, self.waiting, self.nbytes = {}, [], 0, 0
         return [ticket for _, _, ticket in entries if ticket.state is State.WAITING]
 
-    def _take_from(
-        self, heap: list[Entry], room: int, taken: list[Ticket]
-    ) -> tuple[list[Ticket], int]:
+    def _take_from(self, heap: list[Entry], room: int, taken: list[Ticket]) -> tuple[list[Ticket], int]:
+        count = nbytes = 0
         while heap:
             ticket = heap[0][2]
-            if ticket.state is not State.WAITING:
-                heappop(heap)
-                continue
-            rows = ticket.request.rows
-            if rows > room and taken:
-                return taken, 0
-            taken.append(self._pop(heap))
-            room -= rows
+            if ticket.state is State.WAITING:
+                request = ticket.request
+                if request.rows > room and taken:
+                    room = 0
+                    break
+                taken.append(ticket)
+                count += 1
+                nbytes += request.nbytes
+                room -= request.rows
+            heappop(heap)
             if room <= 0:
                 break
+        self.waiting -= count
+        self.nbytes -= nbytes
         return taken, room
 
     def _pop(self, heap: list[Entry]) -> Ticket:

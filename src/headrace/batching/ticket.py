@@ -60,7 +60,7 @@ class Ticket:
         """Give the rows to the client, unless it has gone."""
         if self.state is State.DROPPED:
             return
-        assert self.state is State.RUNNING, "only a running ticket has an answer"  # noqa: S101
+        assert self.state is State.RUNNING, "only a running ticket has an answer"
         self.state = State.ANSWERED
         self.reply.part(part)
         self.reply.end()
@@ -69,7 +69,7 @@ class Ticket:
         """Answer with an error, unless the client has gone."""
         if self.state is State.DROPPED:
             return
-        assert self.state is not State.ANSWERED, "a ticket is answered once"  # noqa: S101
+        assert self.state is not State.ANSWERED, "a ticket is answered once"
         self.state = State.ANSWERED
         self.reply.fail(error)
 

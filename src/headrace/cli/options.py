@@ -3,6 +3,7 @@
 import ast
 import inspect
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
@@ -41,7 +42,7 @@ def field_texts() -> dict[str, str]:
     body = tree.body[0].body  # type: ignore[attr-defined]
     return {
         field.target.id: " ".join(text.value.value.split())
-        for field, text in zip(body, body[1:], strict=False)
+        for field, text in pairwise(body)
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
     }
 

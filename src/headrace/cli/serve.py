@@ -25,8 +25,8 @@ def command(paths: tuple[Path, ...], pad: tuple[str, ...], **options: Any) -> No
 
     PATHS are .onnx files, folders of them, or folders like NAME/1/model.onnx with a folder for each version.
     """
-    from headrace.server import Server  # noqa: PLC0415 - what it imports takes a third of a second
-    from headrace.telemetry import logs  # noqa: PLC0415
+    from headrace.server import Server
+    from headrace.telemetry import logs
 
     settings = Settings(**options, pads=parse_pads(pad))
     logs.set_up(settings.log_level, as_json=settings.log_json)

@@ -43,7 +43,7 @@ class Channel:
             fds: socket, then input and output region of each slot.
             on_credit: called when a batch is done, before its outputs are read: the time to send the next.
         """
-        assert len(fds) == DESCRIPTORS, "an instance comes with all its descriptors"  # noqa: S101
+        assert len(fds) == DESCRIPTORS, "an instance comes with all its descriptors"
         self._loop = loop
         self._socket = socket.socket(fileno=fds[0])
         self._socket.setblocking(False)

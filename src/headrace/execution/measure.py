@@ -21,14 +21,13 @@ KNEE = 1.05
 REPEATS = 3
 
 
-def arrange(
-    load: Callable[[int], Backend], probe: Probe, cores: int, rows: int
-) -> tuple[Backend, int, int]:
+def arrange(load: Callable[[int], Backend], probe: Probe, cores: int, rows: int) -> tuple[Backend, int, int]:
     """The fastest of one thread, `cores` threads, and `cores` instances of one thread.
 
     Args:
         load: opens the model with that many threads.
         probe: holds the backend opened with one thread, and makes its inputs.
+        cores: how many there are to use.
         rows: the batch to compare with.
 
     Returns:

@@ -69,7 +69,9 @@ class Probe:
         if (first := self.first_run()) is not None:
             outputs = [shaped(spec, first[spec.name]) for spec in outputs]
         inputs = tuple(spec_of(each.declared) for each in self.inputs)
-        return ModelSpec(name, version, self.backend.platform, inputs, tuple(outputs), notes=tuple(self.notes))
+        return ModelSpec(
+            name, version, self.backend.platform, inputs, tuple(outputs), notes=tuple(self.notes)
+        )
 
     def spec(self, name: str, version: str) -> ModelSpec:
         outputs = [spec_of(each) for each in self.backend.outputs]
@@ -213,9 +215,7 @@ class Probe:
         """Outputs with the lengths they are cropped to; one that padding changes is marked so."""
         short, long = dict.fromkeys(lengths, self.size), dict.fromkeys(lengths, 2 * self.size)
         alone, other = self.row(2, short), self.row(3, long)
-        padded = {
-            name: pad_to(array, other[name].shape, pads.get(name, 0)) for name, array in alone.items()
-        }
+        padded = {name: pad_to(array, other[name].shape, pads.get(name, 0)) for name, array in alone.items()}
         expected, longer, both = self.run(alone), self.run(other), self.run(self.batch([padded, other]))
         confirmed = []
         for spec in outputs:
@@ -224,13 +224,13 @@ class Probe:
                 next(iter(lengths)) if a != axis and n != m and len(lengths) == 1 else None
                 for a, (n, m) in enumerate(zip(ours.shape, longer[spec.name].shape, strict=True))
             )
-            assert axis is not None, "padding is asked about joined outputs only"  # noqa: S101
-            cut = tuple(
-                slice(0, 1) if a == axis else slice(0, n) for a, n in enumerate(ours.shape)
-            )
+            assert axis is not None, "padding is asked about joined outputs only"
+            cut = tuple(slice(0, 1) if a == axis else slice(0, n) for a, n in enumerate(ours.shape))
             safe = is_close(both[spec.name][cut], ours)
             if not safe:
-                self.notes.append(f"output '{spec.name}' changes with padding: asked for, it keeps lengths apart")
+                self.notes.append(
+                    f"output '{spec.name}' changes with padding: asked for, it keeps lengths apart"
+                )
             confirmed.append(replace(spec, lengths=crops if safe else (), survives_padding=safe))
         return confirmed
 

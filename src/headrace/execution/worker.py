@@ -19,10 +19,10 @@ import numpy as np
 from msgspec.structs import replace
 from setproctitle import setproctitle
 
+from headrace import strings
 from headrace.backends import registry
 from headrace.backends.base import Backend
 from headrace.errors import HeadraceError, InvalidRequest, LoadFailed
-from headrace import strings
 from headrace.execution import linux, measure
 from headrace.execution.arena import Region, aligned
 from headrace.execution.probe import Probe
@@ -85,7 +85,9 @@ def main(parent: int, control_fd: int) -> None:
         store.write(key, profile)
     ready = encode(Ready(spec, profile, key))
     control.sendmsg([ready], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
-    threads = [threading.Thread(target=each.serve, name=f"instance {at}") for at, each in enumerate(instances)]
+    threads = [
+        threading.Thread(target=each.serve, name=f"instance {at}") for at, each in enumerate(instances)
+    ]
     for instance in instances:
         instance.give_away()
     for thread in threads[1:]:
@@ -108,9 +110,7 @@ def open_model(load: Load, known: Profile | None) -> tuple[Backend, ModelSpec, P
         probe.first_run()
         profile = replace(known, instances=load.instances or known.instances, threads=threads)
         return backend, spec, profile
-    probe = Probe(
-        opened(load, load.threads or 1), max_batch_size=load.max_batch_size, pads=load.pads
-    )
+    probe = Probe(opened(load, load.threads or 1), max_batch_size=load.max_batch_size, pads=load.pads)
     started = time.perf_counter()
     probe.first_run()
     if time.perf_counter() - started > SLOW_S and not load.measure_only:
@@ -198,9 +198,7 @@ def read_tensor(region: Region, placed: Placed, datatype: Datatype) -> np.ndarra
     return region.array(dtype, placed.shape, placed.offset, placed.nbytes // dtype.itemsize)
 
 
-def place_outputs(
-    region: Region, wanted: tuple[int, ...], results: list[np.ndarray]
-) -> tuple[Placed, ...]:
+def place_outputs(region: Region, wanted: tuple[int, ...], results: list[np.ndarray]) -> tuple[Placed, ...]:
     placed, offset, encoded = [], 0, []
     for index, result in zip(wanted, results, strict=True):
         data = strings.join(result) if result.dtype == object else None

@@ -5,6 +5,7 @@ it how to respond. Both therefore send the same bytes.
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -33,6 +34,7 @@ from headrace.protocol.status import HTTP_STATUS, RETRY_AFTER_S
 
 INFER = re.compile(rb"^/v2/models/([^/?]+)(?:/versions/([0-9]+))?/infer(?:\?.*)?$")
 MOST_ROUTES = 4096
+LONGEST_HEAD = 1024
 
 log = structlog.get_logger()
 
@@ -42,6 +44,16 @@ class Route(NamedTuple):
 
     model: str
     version: str | None
+
+
+class Head(NamedTuple):
+    """What a request's line and headers were found to mean."""
+
+    route: Route
+    content_length: int
+    header_length: int | None
+    timeout_s: float | None
+    keep_alive: bool
 
 
 class Codec(NamedTuple):
@@ -78,6 +90,7 @@ class Desk:
         # The mutable state: what was worked out once, and the bytes of bodies that are not answered yet.
         self._routes: dict[bytes, Route | None] = {}
         self._codecs: dict[ModelVersion, Codec] = {}
+        self.heads: dict[bytes, Head] = {}
         self.received_bytes = 0
 
     def route(self, url: bytes) -> Route | None:
@@ -95,6 +108,13 @@ class Desk:
         self._routes[url] = route
         return route
 
+    def remember(self, head: bytes, meaning: Head) -> None:
+        """Clients send the same head again and again: the same bytes need not be parsed twice."""
+        if len(self.heads) >= MOST_ROUTES:
+            self.heads.clear()
+        if len(head) <= LONGEST_HEAD:
+            self.heads[head] = meaning
+
     def codec(self, version: ModelVersion) -> Codec:
         """The decoder and encoder of the version's present spec."""
         codec = self._codecs.get(version)
@@ -106,7 +126,7 @@ class Desk:
     def refuse_size(self, header_length: int | None, size: int) -> HeadraceError | None:
         """The reason not to receive a body of that size, or None."""
         settings = self.settings
-        json_size = size if not header_length else header_length
+        json_size = header_length or size
         if json_size > settings.http_max_input_size:
             return RequestTooLarge(json_size, settings.http_max_input_size)
         if size > settings.max_request_bytes:
@@ -117,22 +137,23 @@ class Desk:
         return None
 
 
-class Exchange:
+class Exchange(ABC):
     """One infer request. `respond` is called once, unless the client goes away first."""
 
-    __slots__ = ("_codec", "_pending", "desk", "header_timeout_s", "request", "started")
+    # What most requests never change is a default of the class: one is made for every request.
+    header_timeout_s: float | None = None
+    started = 0.0
+    request: InferRequest
+    _codec: Codec
+    _pipeline: Pipeline
+    _ticket: Ticket | None = None
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
-        self.header_timeout_s: float | None = None
-        self.started = 0.0
-        self.request: InferRequest | None = None
-        self._codec: Codec
-        self._pending: tuple[Pipeline, Ticket] | None = None
 
+    @abstractmethod
     def respond(self, response: Response) -> None:
-        """Send the answer; the frontends say how."""
-        raise AssertionError("unreachable")
+        """Send the answer."""
 
     def respond_body(self, body: Body) -> None:
         """Send a successful answer."""
@@ -151,10 +172,9 @@ class Exchange:
         try:
             version = self.desk.catalog.find(route.model, route.version)
             json_length = len(body) if header_length is None else header_length
-            if json_length > LARGE_JSON:
-                if 0 <= json_length <= len(body):
-                    Transcoding(self, version, transcode.TO_BINARY, json_length, body)
-                    return
+            if json_length > LARGE_JSON and 0 <= json_length <= len(body):
+                Transcoding(self, version, transcode.TO_BINARY, json_length, body)
+                return
             self.submit(version, body, header_length)
         except HeadraceError as exc:
             self.fail(exc)
@@ -176,17 +196,15 @@ class Exchange:
         if self.header_timeout_s is not None and self.header_timeout_s < timeout_s:
             timeout_s, error = self.header_timeout_s, DeadlineExceeded
         ticket = Ticket(request, self, self.started, self.started + timeout_s, error)
-        self._pending = (version.pipeline, ticket)
-        version.pipeline.submit(ticket)
+        self.wait_for(version.pipeline, ticket)
 
     def wait_for(self, pipeline: Pipeline, ticket: Ticket) -> None:
-        """Something has to be done elsewhere before this goes on; dropped with the exchange."""
-        self._pending = (pipeline, ticket)
+        """What the exchange waits for, and what is dropped with it."""
+        self._pipeline, self._ticket = pipeline, ticket
         pipeline.submit(ticket)
 
     def part(self, part: Part) -> None:
         """The model's answer: encode it here, or elsewhere if it is large."""
-        assert self.request is not None, "an answer follows a request"  # noqa: S101
         try:
             encoder = self._codec.encoder
             if encoder.json_bytes(self.request, part) > LARGE_JSON:
@@ -200,7 +218,7 @@ class Exchange:
         except Exception as exc:  # noqa: BLE001 - one answer's fault must not cost its batch-mates theirs
             self.fail(unexpected(exc))
 
-    def end(self) -> None:
+    def end(self) -> None:  # noqa: B027 - nothing to do is what it does
         """An answer over HTTP is complete with its one part."""
 
     def fail(self, error: HeadraceError) -> None:
@@ -209,9 +227,8 @@ class Exchange:
 
     def drop(self) -> None:
         """The client is gone."""
-        if self._pending is not None:
-            pipeline, ticket = self._pending
-            pipeline.drop(ticket)
+        if self._ticket is not None:
+            self._pipeline.drop(self._ticket)
 
 
 class Transcoding:

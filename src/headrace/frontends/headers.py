@@ -42,7 +42,9 @@ def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> InferHeaders:
         elif name == b"expect":
             expects_continue = value.lower() == b"100-continue"
         elif name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
-            raise Unsupported(f"Unsupported compression type '{value.decode('latin-1')}': send the body as it is")
+            raise Unsupported(
+                f"Unsupported compression type '{value.decode('latin-1')}': send the body as it is"
+            )
     return InferHeaders(header_length, content_length, timeout_s, expects_continue)
 
 

@@ -14,8 +14,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from headrace.errors import HeadraceError, InvalidRequest, SlowSender, Unavailable
-from headrace.frontends.desk import Desk, Exchange, Response, Route, error_response
+from headrace.frontends.desk import Desk, Exchange, Head, Response, Route, error_response
 from headrace.frontends.headers import InferHeaders, read_headers
+from headrace.protocol.response import Body
 
 STATUS_LINES = {
     200: b"HTTP/1.1 200 OK\r\n",
@@ -28,6 +29,7 @@ STATUS_LINES = {
     503: b"HTTP/1.1 503 Service Unavailable\r\n",
     504: b"HTTP/1.1 504 Gateway Timeout\r\n",
 }
+PLAIN_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 LARGE_BODY = 1 << 16
 """A larger body is written by itself rather than copied behind its head."""
 MOST_HEADER_BYTES = 1 << 16
@@ -46,34 +48,22 @@ NO_EVENT = NoEvent()
 
 
 class LeanCycle(Exchange):
-    """One infer request on a connection."""
+    """One infer request on a connection. uvicorn asks it what it asks its own cycles."""
 
-    __slots__ = (
-        "body_complete",
-        "chunks",
-        "disconnected",
-        "header_length",
-        "is_started",
-        "keep_alive",
-        "protocol",
-        "response_complete",
-        "route",
-        "size",
-    )
     message_event = NO_EVENT
+    header_length: int | None = None
+    size = 0
+    is_started = False
+    body_complete = False
+    response_complete = False
+    disconnected = False
 
     def __init__(self, desk: Desk, protocol: "LeanProtocol", route: Route, keep_alive: bool) -> None:
         super().__init__(desk)
         self.protocol = protocol
         self.route = route
         self.keep_alive = keep_alive
-        self.header_length: int | None = None
         self.chunks: list[bytes] | bytearray = []
-        self.size = 0
-        self.is_started = False
-        self.body_complete = False
-        self.response_complete = False
-        self.disconnected = False
 
     def receive(self, chunk: bytes) -> HeadraceError | None:
         """A piece of the body; the reason not to receive more, or None."""
@@ -103,12 +93,22 @@ class LeanCycle(Exchange):
         self.begin(self.route, body, self.header_length)
 
     def respond(self, response: Response) -> None:
-        if self.response_complete:
-            return
-        self.response_complete = True
-        self.desk.received_bytes -= self.size
-        self.protocol.write_response(response, self.keep_alive)
-        self.protocol.finish()
+        if not self.response_complete:
+            self.response_complete = True
+            self.desk.received_bytes -= self.size
+            self.protocol.write_response(response, self.keep_alive)
+            self.protocol.finish()
+
+    def respond_body(self, body: Body) -> None:
+        """The same bytes as for any response, with less to do for the most frequent kind."""
+        if body.header_length is None and self.keep_alive and len(body.content) < LARGE_BODY:
+            if not self.response_complete:
+                self.response_complete = True
+                self.desk.received_bytes -= self.size
+                self.protocol.write(PLAIN_HEAD % len(body.content) + body.content)
+                self.protocol.finish()
+        else:
+            super().respond_body(body)
 
     def disconnect(self) -> None:
         """The client is gone."""
@@ -139,7 +139,9 @@ class LeanProtocol(HttpToolsProtocol):
         self._due: list[LeanCycle] = []
         self._since: float | None = None
         self._last_use = desk.clock()
+        self._in_headers = False
         self._header_bytes = 0
+        self._whole: LeanCycle | None = None
         self._refusal: HeadraceError | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -154,31 +156,68 @@ class LeanProtocol(HttpToolsProtocol):
             return
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
+        is_first = self._since is None and (self.cycle is None or self.cycle.response_complete)
+        if is_first and self._receive_known(data):
+            return
         try:
             self.parser.feed_data(data)
+            if self._in_headers:
+                self._count_headers(len(data))
+            elif is_first and self._since is None:
+                self._remember(data)
         except httptools.HttpParserUpgrade:
             pass  # an offer, not a demand: the request itself has been read
         except httptools.HttpParserError as exc:
             if self._refusal is None:
                 self.refuse(InvalidRequest(f"malformed HTTP request: {exc}"))
 
+    def _receive_known(self, data: bytes) -> bool:
+        """One whole infer request with a head that was parsed before. False: parse this one."""
+        end = data.find(b"\r\n\r\n") + 4
+        known = self._desk.heads.get(data[:end])
+        if known is None or known.content_length != len(data) - end:
+            return False
+        desk = self._desk
+        self._last_use = desk.clock()
+        cycle = LeanCycle(desk, self, known.route, known.keep_alive)
+        cycle.header_timeout_s = known.timeout_s
+        cycle.size = known.content_length
+        desk.received_bytes += known.content_length
+        self.cycle = cycle  # type: ignore[assignment]
+        self._due.append(cycle)
+        cycle.begin(known.route, data[end:], known.header_length)
+        return True
+
+    def _remember(self, data: bytes) -> None:
+        """If the data was exactly one infer request, remember what its head means."""
+        cycle, self._whole = self._whole, None
+        if cycle is None:
+            return
+        end = data.find(b"\r\n\r\n") + 4
+        if cycle.size == len(data) - end:
+            head = Head(
+                cycle.route, cycle.size, cycle.header_length, cycle.header_timeout_s, cycle.keep_alive
+            )
+            self._desk.remember(data[:end], head)
+
     def on_message_begin(self) -> None:
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
         self._arriving = None
-        self._since = self._desk.clock()
+        self._since = self._last_use = self._desk.clock()
+        self._in_headers = True
+        self._whole = None
         self._header_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         self.url += url
-        self._count_header(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
-        self._count_header(len(name) + len(value))
 
     def on_headers_complete(self) -> None:
+        self._in_headers = False
         if self._refusal is not None:
             return
         route = self._desk.route(self.url)
@@ -202,6 +241,8 @@ class LeanProtocol(HttpToolsProtocol):
             return
         cycle.header_length = headers.header_length
         cycle.header_timeout_s = headers.timeout_s
+        if headers.content_length is not None and not headers.expects_continue:
+            self._whole = cycle
         if headers.expects_continue and cycle.is_started:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -232,6 +273,11 @@ class LeanProtocol(HttpToolsProtocol):
         if self.cycle is None or self.cycle.response_complete:
             self.finish()
 
+    def write(self, content: bytes) -> None:
+        """Write unless the connection is closing."""
+        if not self.transport.is_closing():
+            self.transport.write(content)
+
     def write_response(self, response: Response, keep_alive: bool) -> None:
         """Head and body as uvicorn would write them."""
         if self.transport.is_closing():
@@ -253,8 +299,11 @@ class LeanProtocol(HttpToolsProtocol):
     def finish(self) -> None:
         """A lean request is answered: the next one on this connection may start."""
         self.server_state.total_requests += 1
-        self._last_use = self._desk.clock()
-        self._due = [cycle for cycle in self._due if not cycle.response_complete]
+        due = self._due
+        if len(due) == 1:
+            due.clear()
+        else:
+            self._due = [cycle for cycle in due if not cycle.response_complete]
         if self._refusal is not None and not self._due:
             self.write_response(error_response(self._refusal), keep_alive=False)
         if self.transport.is_closing() or self.flow.write_paused:
@@ -265,8 +314,8 @@ class LeanProtocol(HttpToolsProtocol):
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - uvicorn's
-        """uvicorn starts what was pipelined; a lean request may be next in line."""
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Uvicorn starts what was pipelined; a lean request may be next in line."""
         if isinstance(cycle, LeanCycle):
             cycle.is_started = True
             cycle.start_if_complete()
@@ -311,7 +360,8 @@ class LeanProtocol(HttpToolsProtocol):
             if refusal is not None:
                 raise refusal
 
-    def _count_header(self, nbytes: int) -> None:
+    def _count_headers(self, nbytes: int) -> None:
+        """Only a message whose headers have not ended with the data is counted: most arrive at once."""
         self._header_bytes += nbytes
         if self._header_bytes > MOST_HEADER_BYTES and self._refusal is None:
             self.refuse(InvalidRequest(f"the headers have more than {MOST_HEADER_BYTES} bytes"))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from headrace.config import Settings
 from headrace.errors import NotFound, UnknownVersion
-from headrace.events import Event
+from headrace.events import Event, VersionChanged
 from headrace.lifecycle.repository import Source
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
@@ -21,7 +21,9 @@ class Catalog:
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._report = report
+        self._listener = report
+        # The mutable state: all versions, and which of them requests were found to mean since the last change.
+        self._found: dict[tuple[str, str | None], ModelVersion] = {}
         self._models: dict[str, dict[str, ModelVersion]] = {}
         self.is_exiting = False
 
@@ -54,6 +56,9 @@ class Catalog:
             NotFound: there is no such model or version.
             NotReady: there is, and it cannot answer now.
         """
+        known = self._found.get((name, version))
+        if known is not None:
+            return known
         versions = self._models.get(name)
         if versions is None:
             raise NotFound(name)
@@ -67,7 +72,13 @@ class Catalog:
                 found = next(reversed(versions.values()))
         if not found.accepts:
             raise found.not_ready(found.reason)
+        self._found[name, version] = found
         return found
+
+    def _report(self, event: Event) -> None:
+        if isinstance(event, VersionChanged):
+            self._found.clear()
+        self._listener(event)
 
     @property
     def is_ready(self) -> bool:
@@ -87,8 +98,7 @@ class Catalog:
     def is_idle(self) -> bool:
         """Nothing waits and nothing runs."""
         return all(
-            not (snapshot := version.pipeline.snapshot()).waiting and not snapshot.running
-            for version in self
+            not (snapshot := version.pipeline.snapshot()).waiting and not snapshot.running for version in self
         )
 
     async def stop(self, grace_s: float = 2.0) -> None:

@@ -75,7 +75,9 @@ def file_source(path: Path) -> Source:
     backend = backend_for(path)
     if backend is None:
         kind = FOREIGN.get(path.suffix, "no")
-        return Source(path.stem, "1", path, "", f"{path.name} is {kind} model headrace can serve: convert it to ONNX")
+        return Source(
+            path.stem, "1", path, "", f"{path.name} is {kind} model headrace can serve: convert it to ONNX"
+        )
     return Source(path.stem, "1", path, backend)
 
 
@@ -101,9 +103,7 @@ def version_source(name: str, folder: Path) -> Source:
 def only_model(folder: Path) -> Path | None:
     """The model of a folder: a file called model.*, else the only file a backend opens."""
     files = [
-        child
-        for child in sorted(folder.iterdir())
-        if backend_for(child) and not child.name.startswith(".")
+        child for child in sorted(folder.iterdir()) if backend_for(child) and not child.name.startswith(".")
     ]
     named = [child for child in files if child.stem == "model"]
     chosen = named or files

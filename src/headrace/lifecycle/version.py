@@ -228,6 +228,6 @@ class ModelVersion:
         """The only writer of the state."""
         if state is self.state and state is not VersionState.RESTARTING:
             return
-        assert state in MOVES[self.state] or state is self.state, f"{self.state} to {state}"  # noqa: S101
+        assert state in MOVES[self.state] or state is self.state, f"{self.state} to {state}"
         self.state, self.reason = state, reason
         self._report(VersionChanged(self.source.name, self.source.version, state, reason))

@@ -37,9 +37,7 @@ def tensor_metadata(spec: TensorSpec) -> Json:
 
 def is_batched_first(spec: ModelSpec) -> bool:
     """Whether the model fits Triton's idea of a batch: the first axis of every tensor."""
-    return spec.max_batch_size > 0 and all(
-        each.batch_axis == 0 for each in (*spec.inputs, *spec.outputs)
-    )
+    return spec.max_batch_size > 0 and all(each.batch_axis == 0 for each in (*spec.inputs, *spec.outputs))
 
 
 def model_config(spec: ModelSpec, instances: int) -> Json:

@@ -1,8 +1,10 @@
 """Second stage of decoding: an envelope held against a model's spec, and its data as tensor bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import NamedTuple, TypeVar
+
+import msgspec
 
 from headrace.errors import InvalidRequest, Unsupported
 from headrace.messages import (
@@ -24,11 +26,36 @@ from headrace.protocol.envelope import (
     RawInput,
     decode_envelope,
 )
-from headrace.protocol.tensors import decode_data
+from headrace.protocol.tensors import decode_data, make_reader
 from headrace.strings import LENGTH
 
 MOST_ELEMENTS = (1 << 63) - 1
 MICROSECONDS = 1e-6
+MOST_PLANS = 4096
+
+
+T = TypeVar("T")
+
+Signature = tuple[tuple[str, str, Shape], ...]
+"""Name, datatype and shape of each input, in the order of the request."""
+
+
+class Plan(NamedTuple):
+    """What a signature means for a model.
+
+    Attributes:
+        order: for each input of the request its position in the spec.
+        elements: for each input of the request how many elements it has.
+        readers: for each input of the request what decodes its JSON data.
+        shapes: in the order of the spec.
+        rows: along the batch axis.
+    """
+
+    order: tuple[int, ...]
+    elements: tuple[int, ...]
+    readers: tuple[Callable[[msgspec.Raw], bytes], ...]
+    shapes: tuple[Shape, ...]
+    rows: int
 
 
 class RequestDecoder:
@@ -37,11 +64,10 @@ class RequestDecoder:
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
         self._inputs = {tensor.name: (at, tensor) for at, tensor in enumerate(spec.inputs)}
+        self._plans: dict[Signature, Plan] = {}
         self._outputs = {tensor.name: at for at, tensor in enumerate(spec.outputs)}
         everything = tuple(range(len(spec.outputs)))
-        self._all = {
-            binary: Wanted(everything, (binary,) * len(everything)) for binary in (False, True)
-        }
+        self._all = {binary: Wanted(everything, (binary,) * len(everything)) for binary in (False, True)}
         self._is_fixed = all(
             -1 not in without(each.shape, each.batch_axis)
             and (each.batch_axis is not None or not spec.joins_requests)
@@ -68,53 +94,90 @@ class RequestDecoder:
         return self._bind(decode_envelope(memoryview(body)[:header_length]), body, header_length)
 
     def _bind(self, envelope: Envelope | LooseEnvelope, body: bytes, cursor: int) -> InferRequest:
-        spec = self._spec
-        count = len(spec.inputs)
-        shapes: list[Shape] = [()] * count
-        tensors: list[bytes | memoryview] = [b""] * count
-        seen = 0
+        inputs = envelope.inputs
+        if len(inputs) == 1:
+            only = inputs[0]
+            signature: Signature = ((only.name, only.datatype, only.shape),)
+        else:
+            signature = tuple([(each.name, each.datatype, each.shape) for each in inputs])
+        plan = self._plans.get(signature) or self._plan(signature)
+        tensors: list[bytes | memoryview] = [b""] * len(inputs)
         nbytes = 0
-        for each in envelope.inputs:
-            found = self._inputs.get(each.name)
-            if found is None:
-                raise self._unexpected_input(envelope, each.name)
-            at, tensor = found
-            self._check_type(tensor, each.datatype)
-            elements = self._check_shape(tensor, each.shape)
-            size = binary_size(each)
-            if size is None:
-                data = self._json_data(tensor, each, elements)
-            else:
-                data = self._binary_data(tensor, body, cursor, size, elements)
+        for place, each in enumerate(inputs):
+            at = plan.order[place]
+            size = binary_size(each) if each.parameters else None
+            data: bytes | memoryview
+            if size is not None:
+                data = self._binary_data(self._spec.inputs[at], body, cursor, size, plan.elements[place])
                 cursor += size
-            if seen & (1 << at):
-                raise InvalidRequest(f"input '{each.name}' already exists in request")
-            seen |= 1 << at
-            shapes[at], tensors[at] = each.shape, data
+            elif type(each) is RawInput and each.data:
+                data = plan.readers[place](each.data)
+            else:
+                data = self._odd_data(each, plan, place)
+            tensors[at] = data
             nbytes += len(data)
-        if seen != (1 << count) - 1:
-            raise self._wrong_inputs(envelope)
         if cursor != len(body):
-            raise InvalidRequest(f"unexpected additional input data for model '{spec.name}'")
-        wanted = self._wanted(envelope.outputs, envelope.parameters)
-        timeout_s = read_parameters(envelope.parameters) if envelope.parameters else None
-        return self._request(envelope.id or "", shapes, tensors, wanted, nbytes, timeout_s)
+            raise InvalidRequest(f"unexpected additional input data for model '{self._spec.name}'")
+        wanted, timeout_s = self._all[False], None
+        if envelope.outputs or envelope.parameters:
+            wanted = self._wanted(envelope.outputs, envelope.parameters)
+            timeout_s = read_parameters(envelope.parameters) if envelope.parameters else None
+        return self._request(envelope.id or "", plan, tensors, wanted, nbytes, timeout_s)
+
+    def _odd_data(self, each: RawInput | LooseInput, plan: "Plan", place: int) -> bytes:
+        """Data that was parsed with the rest of the request, or none at all."""
+        if isinstance(each, RawInput) or each.data is None:
+            raise InvalidRequest(
+                f"input '{each.name}' has neither 'data' nor the parameter 'binary_data_size'"
+            )
+        datatype = self._spec.inputs[plan.order[place]].datatype
+        return decode_data(each.name, datatype, plan.elements[place], each.data)
+
+    def _plan(self, signature: Signature) -> "Plan":
+        """What names, datatypes and shapes mean for this model; requests repeat them, so it is kept.
+
+        Raises:
+            InvalidRequest: they are not the model's.
+        """
+        order, elements = [], []
+        shapes: list[Shape] = [()] * len(self._inputs)
+        for name, datatype, shape in signature:
+            found = self._inputs.get(name)
+            if found is None:
+                raise self._unexpected_input(signature, name)
+            at, tensor = found
+            if at in order:
+                raise InvalidRequest(f"input '{name}' already exists in request")
+            self._check_type(tensor, datatype)
+            elements.append(self._check_shape(tensor, shape))
+            order.append(at)
+            shapes[at] = shape
+        if len(order) != len(self._inputs):
+            raise self._wrong_inputs(signature)
+        readers = [
+            make_reader(name, self._spec.inputs[at].datatype, count)
+            for (name, _, _), at, count in zip(signature, order, elements, strict=True)
+        ]
+        plan = Plan(tuple(order), tuple(elements), tuple(readers), tuple(shapes), self._rows(shapes))
+        if len(self._plans) >= MOST_PLANS:
+            self._plans.clear()
+        self._plans[signature] = plan
+        return plan
 
     def _request(
         self,
         request_id: str,
-        shapes: list[Shape],
+        plan: "Plan",
         tensors: list[bytes | memoryview],
         wanted: Wanted,
         nbytes: int,
         timeout_s: float | None,
     ) -> InferRequest:
-        rows = self._rows(shapes)
         group, lengths = self._fixed_group, None
         if not self._is_fixed:
-            group, lengths = self._group(shapes, tensors, wanted)
+            group, lengths = self._group(plan.shapes, tensors, wanted)
         return InferRequest(
-            request_id, tuple(shapes), tuple(tensors), rows, group, wanted, nbytes, lengths, timeout_s
+            request_id, plan.shapes, tuple(tensors), plan.rows, group, wanted, nbytes, lengths, timeout_s
         )
 
     def _decode_raw(self, body: bytes) -> InferRequest:
@@ -129,14 +192,14 @@ class RequestDecoder:
         shape = deduce_shape(tensor, len(body))
         if tensor.datatype is Datatype.BYTES:
             body = LENGTH.pack(len(body)) + body
-        self._check_shape(tensor, shape)
+        plan = self._plan(((tensor.name, tensor.datatype, shape),))
         itemsize = tensor.itemsize
         if itemsize is not None and prod(shape) * itemsize != len(body):
             raise InvalidRequest(
                 f"unexpected size for input '{tensor.name}', expecting {prod(shape) * itemsize} bytes for model "
                 f"'{spec.name}', got {len(body)}"
             )
-        return self._request("", [shape], [body], self._all[True], len(body), None)
+        return self._request("", plan, [body], self._all[True], len(body), None)
 
     def _check_type(self, tensor: TensorSpec, datatype: str) -> None:
         if datatype != tensor.datatype:
@@ -163,23 +226,12 @@ class RequestDecoder:
         if elements * (tensor.itemsize or 1) > MOST_ELEMENTS:
             raise InvalidRequest(f"byte size overflow for input '{tensor.name}' of shape {list(shape)}")
         expected = tensor.shape
-        if len(shape) != len(expected) or any(
-            n != m and m != -1 for n, m in zip(shape, expected, strict=True)
-        ):
+        if len(shape) != len(expected) or any(m not in {n, -1} for n, m in zip(shape, expected, strict=True)):
             raise InvalidRequest(
                 f"unexpected shape for input '{tensor.name}' for model '{self._spec.name}'. Expected "
                 f"{list(expected)}, got {list(shape)}"
             )
         return elements
-
-    def _json_data(
-        self, tensor: TensorSpec, each: RawInput | LooseInput, elements: int
-    ) -> bytes:
-        if each.data is None or (not each.data and not isinstance(each.data, list)):
-            raise InvalidRequest(
-                f"input '{tensor.name}' has neither 'data' nor the parameter 'binary_data_size'"
-            )
-        return decode_data(tensor.name, tensor.datatype, elements, each.data)
 
     def _binary_data(
         self, tensor: TensorSpec, body: bytes, cursor: int, size: int, elements: int
@@ -221,7 +273,7 @@ class RequestDecoder:
         return rows
 
     def _group(
-        self, shapes: list[Shape], tensors: list[bytes | memoryview], wanted: Wanted
+        self, shapes: tuple[Shape, ...], tensors: list[bytes | memoryview], wanted: Wanted
     ) -> tuple[Group, dict[str, int] | None]:
         """With whom the request may share a batch, and its own lengths where it may be padded."""
         spec = self._spec
@@ -235,22 +287,17 @@ class RequestDecoder:
                 exact.append(shape)
                 cost += prod(shape)
                 continue
-            row = list(without(shape, tensor.batch_axis))
-            padded = list(row)
-            if is_padded and tensor.lengths:
-                for at, name in enumerate(without_axis(tensor.lengths, tensor.batch_axis)):
-                    if name is not None:
-                        agree(lengths, name, row[at], tensor.name)
-                        padded[at] = bucket_edge(row[at])
-                        row[at] = -1
-            exact.append(tuple(row))
-            cost += prod(padded)
+            row = without(shape, tensor.batch_axis)
+            names = without(tensor.lengths, tensor.batch_axis) if is_padded else ()
+            for size, name in zip(row, names, strict=False):
+                if name is not None:
+                    agree(lengths, name, size, tensor.name)
+            exact.append(tuple(-1 if name else size for size, name in padded_sizes(row, names)))
+            cost += prod(bucket_edge(size) if name else size for size, name in padded_sizes(row, names))
         edges = tuple(bucket_edge(lengths[name]) for name in sorted(lengths))
         return Group(cost, edges, tuple(exact), tuple(shared)), lengths or None
 
-    def _wanted(
-        self, outputs: list[OutputEnvelope] | None, parameters: Parameters | None
-    ) -> Wanted:
+    def _wanted(self, outputs: list[OutputEnvelope] | None, parameters: Parameters | None) -> Wanted:
         if not outputs:
             return self._all[bool(parameters and parameters.get("binary_data_output"))]
         positions: list[int] = []
@@ -269,16 +316,16 @@ class RequestDecoder:
             binary.append(bool(chosen.get("binary_data", False)))
         return Wanted(tuple(positions), tuple(binary))
 
-    def _unexpected_input(self, envelope: Envelope | LooseEnvelope, name: str) -> InvalidRequest:
-        if len(envelope.inputs) != len(self._inputs):
-            return self._wrong_inputs(envelope)
+    def _unexpected_input(self, signature: Signature, name: str) -> InvalidRequest:
+        if len(signature) != len(self._inputs):
+            return self._wrong_inputs(signature)
         return InvalidRequest(
             f"unexpected inference input '{name}' for model '{self._spec.name}'; it has "
             f"{', '.join(map(repr, self._inputs))}"
         )
 
-    def _wrong_inputs(self, envelope: Envelope | LooseEnvelope) -> InvalidRequest:
-        got = [each.name for each in envelope.inputs]
+    def _wrong_inputs(self, signature: Signature) -> InvalidRequest:
+        got = [name for name, _, _ in signature]
         missing = [name for name in self._inputs if name not in got]
         return InvalidRequest(
             f"expected {len(self._inputs)} inputs but got {len(got)} inputs for model '{self._spec.name}'. Got "
@@ -364,9 +411,11 @@ def agree(lengths: dict[str, int], name: str, length: int, tensor: str) -> None:
         )
 
 
-def without(shape: Shape, axis: int | None) -> Shape:
-    return shape if axis is None else shape[:axis] + shape[axis + 1 :]
+def padded_sizes(row: Shape, names: tuple[str | None, ...]) -> list[tuple[int, str | None]]:
+    """Each size of a row with the name of the length it is padded along, if it is."""
+    return list(zip(row, names or (None,) * len(row), strict=True))
 
 
-def without_axis(values: Sequence[Any], axis: int) -> list[Any]:
-    return [value for at, value in enumerate(values) if at != axis]
+def without(values: tuple[T, ...], axis: int | None) -> tuple[T, ...]:
+    """All but the one at the axis."""
+    return values if axis is None else values[:axis] + values[axis + 1 :]

@@ -1,20 +1,19 @@
 """Answers on the wire: JSON, or JSON and binary tensors behind it."""
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from headrace import strings
 from headrace.errors import HeadraceError
 from headrace.messages import Datatype, InferRequest, ModelSpec, Shape, Wanted
 from headrace.parts import Part
-from headrace.protocol.tensors import encode_data, encode_values
+from headrace.protocol.tensors import BINARY_ONLY, encode_data, encode_values
 
 LARGE_JSON = 1 << 16
 """Bytes of JSON from which on decoding and encoding would hold up the loop."""
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """A response body; header_length is set where binary tensors follow the JSON."""
 
     content: bytes
@@ -27,7 +26,10 @@ class ResponseEncoder:
     def __init__(self, spec: ModelSpec) -> None:
         self._specs = spec.outputs
         name, version = encode_values(spec.name).decode(), encode_values(spec.version).decode()
-        self._head = f'"model_name":{name},"model_version":{version},"outputs":['.encode()
+        self._head = f'{{"model_name":{name},"model_version":{version},"outputs":['.encode()
+        self._is_plain = [
+            spec.datatype is not Datatype.BYTES and spec.datatype not in BINARY_ONLY for spec in spec.outputs
+        ]
         self._opening = lru_cache(maxsize=4096)(self._render_opening)
 
     def encode(self, request: InferRequest, part: Part) -> Body:
@@ -42,45 +44,46 @@ class ResponseEncoder:
         """The same with all outputs binary, those asked for as JSON marked so, for transcode.py to finish."""
         return self._render(request.id, request.wanted, part, mark_json=True)
 
-    def _render(
-        self, request_id: str, wanted: Wanted, part: Part, *, mark_json: bool = False
-    ) -> Body:
-        pieces = [b"{", self._head]
+    def _render(self, request_id: str, wanted: Wanted, part: Part, *, mark_json: bool = False) -> Body:
+        head = self._head
         if request_id:
-            pieces[0] = b'{"id":' + encode_values(request_id) + b","
+            head = b'{"id":' + encode_values(request_id) + b"," + head[1:]
+        pieces = [head]
         tail: list[bytes] = []
-        between = b""
+        outputs = part.outputs
         for index, is_binary in zip(wanted.outputs, wanted.binary, strict=True):
             if is_binary or mark_json:
                 shape, data = self._binary(index, part)
-                mark = b"" if is_binary else b',"json":true'
-                pieces.append(
-                    b'%s%s,"parameters":{"binary_data_size":%d%s}}'
-                    % (between, self._opening(index, shape), len(data), mark)
+                mark = b"}}," if is_binary else b',"json":true}},'
+                pieces += (
+                    self._opening(index, shape),
+                    b',"parameters":{"binary_data_size":%d' % len(data),
+                    mark,
                 )
                 tail.append(data)
             else:
-                shape, data = self._json(index, part)
-                pieces.append(b'%s%s,"data":%s}' % (between, self._opening(index, shape), data))
-            between = b","
-        pieces.append(b"]}")
+                shape, values = outputs.values(index, part)
+                if self._is_plain[index] and outputs.is_finite(index):
+                    data = encode_values(values)
+                else:
+                    spec = self._specs[index]
+                    data = encode_data(spec.name, spec.datatype, values, outputs.is_finite(index))
+                pieces += (self._opening(index, shape), b',"data":', data, b"},")
+        pieces[-1] = pieces[-1][:-1] + b"]}"
         header = b"".join(pieces)
-        if not any(tail):
+        if not tail or not any(tail):
             return Body(header, None)
         return Body(b"".join([header, *tail]), len(header))
 
     def json_bytes(self, request: InferRequest, part: Part) -> int:
         """Roughly how long the JSON of the outputs asked for as JSON will be, without rendering it."""
+        if part.outputs.most_elements * BYTES_AN_ELEMENT <= LARGE_JSON:
+            return 0
         elements = 0
         for index, is_binary in zip(request.wanted.outputs, request.wanted.binary, strict=True):
             if not is_binary:
                 elements += part.outputs.elements(index, part)
         return elements * BYTES_AN_ELEMENT
-
-    def _json(self, index: int, part: Part) -> tuple[Shape, bytes]:
-        spec = self._specs[index]
-        shape, values = part.outputs.values(index, part)
-        return shape, encode_data(spec.name, spec.datatype, values, part.outputs.is_finite(index))
 
     def _binary(self, index: int, part: Part) -> tuple[Shape, bytes]:
         array = part.outputs.array(index, part)

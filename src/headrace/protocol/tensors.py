@@ -3,7 +3,6 @@
 import json
 import struct
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -21,7 +20,7 @@ _STRINGS = msgspec.json.Decoder(list[str]).decode
 _BOOLS = msgspec.json.Decoder(list[bool]).decode
 _ANYTHING = msgspec.json.Decoder(list[Any]).decode
 
-_FORMATS: dict[Datatype, tuple[str, Callable[[bytes], list[Any]]]] = {
+_FORMS: dict[Datatype, tuple[str, Callable[[bytes], list[Any]]]] = {
     Datatype.BOOL: ("?", _BOOLS),
     Datatype.UINT8: ("B", _INTEGERS),
     Datatype.UINT16: ("H", _INTEGERS),
@@ -38,6 +37,23 @@ _FORMATS: dict[Datatype, tuple[str, Callable[[bytes], list[Any]]]] = {
 encode_values = msgspec.json.Encoder().encode
 
 
+def make_reader(name: str, datatype: Datatype, count: int) -> Callable[[msgspec.Raw], bytes]:
+    """`decode_data` of one input and shape, with all that can be worked out before the data comes."""
+    form = _FORMS.get(datatype)
+    if form is None or datatype is Datatype.BYTES:
+        return lambda data: decode_data(name, datatype, count, data)
+    code, decode = form
+    pack = struct.Struct(f"<{count}{code}").pack
+
+    def read(data: msgspec.Raw) -> bytes:
+        try:
+            return pack(*decode(data))
+        except (msgspec.DecodeError, RecursionError, struct.error, OverflowError):
+            return decode_data(name, datatype, count, data)  # nested, or at fault: this says how
+
+    return read
+
+
 def decode_data(name: str, datatype: Datatype, count: int, data: msgspec.Raw | list[Any]) -> bytes:
     """A tensor's bytes from its JSON data, flat or nested.
 
@@ -48,7 +64,7 @@ def decode_data(name: str, datatype: Datatype, count: int, data: msgspec.Raw | l
         raise InvalidRequest(
             f"receiving {datatype} data via JSON is not supported. Please use the binary data format for input {name}"
         )
-    code, decode = _FORMATS[datatype]
+    code, decode = _FORMS[datatype]
     values: list[Any]
     if isinstance(data, list):
         values = checked(name, datatype, flatten(name, data))
@@ -64,7 +80,7 @@ def decode_data(name: str, datatype: Datatype, count: int, data: msgspec.Raw | l
     if datatype is Datatype.BYTES:
         return join_strings(values)
     try:
-        return packer(code, count)(*values)
+        return struct.pack(f"<{count}{code}", *values)
     except (struct.error, OverflowError) as exc:
         raise InvalidRequest(f"a value of input '{name}' does not fit {datatype}: {exc}") from exc
 
@@ -91,12 +107,6 @@ def encode_data(name: str, datatype: Datatype, values: list[Any], is_finite: boo
     if not is_finite:
         return json.dumps(values, separators=(",", ":")).encode()
     return encode_values(values)
-
-
-@lru_cache(maxsize=1024)
-def packer(code: str, count: int) -> Callable[..., bytes]:
-    """struct's pack for so many elements; shapes repeat."""
-    return struct.Struct(f"<{count}{code}").pack
 
 
 def parse(name: str, data: msgspec.Raw) -> list[Any]:
@@ -135,7 +145,10 @@ def checked(name: str, datatype: Datatype, values: list[Any]) -> list[Any]:
         kinds = (int, float) if datatype in {Datatype.FP32, Datatype.FP64} else (int,)
         is_fit = all(type(value) in kinds for value in values)
     if not is_fit:
-        wrong = next((v for v in values if type(v) not in kinds or (datatype is Datatype.BOOL and v not in {0, 1})), None)
+        wrong = next(
+            (v for v in values if type(v) not in kinds or (datatype is Datatype.BOOL and v not in {0, 1})),
+            None,
+        )
         raise InvalidRequest(f"input '{name}' is {datatype}, and its data has {json.dumps(wrong)[:100]}")
     return values
 

