@@ -48,7 +48,7 @@ class OnnxBackend:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is raised as well, and said by whoever asked
         # Spinning would take the core from the gateway and from the other workers.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         with load_errors(path):

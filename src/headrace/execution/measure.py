@@ -16,6 +16,8 @@ WORTH_THREADS_S = 2e-3
 """A run shorter than this gains nothing from more threads: waking them costs as much as they save."""
 GAIN = 1.10
 """More threads or instances have to be at least so much faster; they take the cores from everybody else."""
+COMPARED_S = 0.03
+"""Arrangements are compared with runs of about this length, or of one row if that is longer."""
 KNEE = 1.05
 """The sweep ends when twice the rows give less than this times the throughput."""
 REPEATS = 3
@@ -28,12 +30,14 @@ def arrange(load: Callable[[int], Backend], probe: Probe, cores: int, rows: int)
         load: opens the model with that many threads.
         probe: holds the backend opened with one thread, and makes its inputs.
         cores: how many there are to use.
-        rows: the batch to compare with.
+        rows: the largest batch to compare with.
 
     Returns:
         The chosen backend, its threads, and the instances to run.
     """
     single = probe.backend
+    first = seconds(lambda: probe.run(probe.row(0)))
+    rows = min(rows, max(1, int(COMPARED_S / first)))
     inputs = probe.batch([probe.row(seed) for seed in range(rows)])
     one = seconds(lambda: probe.run(inputs))
     if cores == 1 or one < WORTH_THREADS_S:

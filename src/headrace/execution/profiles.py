@@ -1,9 +1,11 @@
 """Measurements kept between starts, by content: what was probed and measured of these bytes on this hardware."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import platform
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -40,6 +42,16 @@ class ProfileStore:
             digest.update(self._content_hash(file))
         digest.update(f"{FORMAT} {backend} {runtime_version(backend)} {hardware()} {options}".encode())
         return digest.hexdigest()
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """One process measures at a time; without a folder to lock, all at once."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context((self._folder / ".turn").open("wb"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _content_hash(self, file: Path) -> bytes:
         """Reading gigabytes takes seconds, so a file that has not changed since is not read again."""

@@ -13,6 +13,8 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,9 @@ PATIENT_BUDGET_S = 20.0
 COMPARED_ROWS = 8
 LONGEST_REASON = 2000
 
+Turn = Callable[[], AbstractContextManager[None]]
+"""Keeps workers that load at the same time from measuring each other."""
+
 clock = time.perf_counter_ns
 
 
@@ -72,7 +77,7 @@ def main(parent: int, control_fd: int) -> None:
         store = ProfileStore(Path(load.profile_dir) if load.profile_dir else None)
         options = f"{load.pads} {load.max_batch_size} {load.instances} {load.threads}"
         key = store.key(Path(load.path), load.backend, options)
-        backend, spec, profile = open_model(load, store.read(key))
+        backend, spec, profile = open_model(load, store.read(key), store.turn)
     except LoadFailed as exc:
         control.send(encode(LoadRefused(str(exc)[:LONGEST_REASON])))
         return
@@ -96,7 +101,7 @@ def main(parent: int, control_fd: int) -> None:
         instances[0].serve()
 
 
-def open_model(load: Load, known: Profile | None) -> tuple[Backend, ModelSpec, Profile]:
+def open_model(load: Load, known: Profile | None, turn: Turn) -> tuple[Backend, ModelSpec, Profile]:
     """Load, run once, and find out what the stored profile does not say.
 
     Raises:
@@ -116,7 +121,8 @@ def open_model(load: Load, known: Profile | None) -> tuple[Backend, ModelSpec, P
     if time.perf_counter() - started > SLOW_S and not load.measure_only:
         spec = probe.unjoined_spec(load.name, load.version)
         return probe.backend, spec, Profile(None, load.instances or 1, load.threads or 1)
-    return measured_model(load, probe)
+    with turn():
+        return measured_model(load, probe)
 
 
 def measured_model(load: Load, probe: Probe) -> tuple[Backend, ModelSpec, Profile]:
