@@ -47,7 +47,8 @@ class BatchOutputs:
         array, axis = self._arrays[index], self._specs[index].batch_axis
         if part.is_whole or axis is None or not array.shape[axis]:
             return array.size
-        return array.size // array.shape[axis] * (part.stop - part.start)
+        rows: int = array.shape[axis]
+        return array.size // rows * (part.stop - part.start)
 
     def array(self, index: int, part: Part) -> np.ndarray:
         """The request's rows of an output, cropped to its own lengths; a view where that is contiguous."""

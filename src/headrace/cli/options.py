@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 from headrace.config import Settings
 
 HIDDEN = frozenset({"pads"})
+PAD = re.compile(r"([^.]+)\.(.+)=([-+]?[0-9]+(?:\.[0-9]*)?)")
 Command = Callable[..., Any]
 
 
@@ -40,24 +42,23 @@ def field_texts() -> dict[str, str]:
     """Field → the string that stands below it in config.py."""
     tree = ast.parse(inspect.getsource(Settings))
     body = tree.body[0].body  # type: ignore[attr-defined]
-    return {
-        field.target.id: " ".join(text.value.value.split())
-        for field, text in pairwise(body)
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
-    }
+    texts = {}
+    for field, text in pairwise(body):
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(words))):
+                texts[name] = " ".join(words.split())
+            case _:
+                pass
+    return texts
 
 
 def parse_pads(pads: tuple[str, ...]) -> dict[str, dict[str, float]]:
     """`MODEL.INPUT=VALUE` … → model → input → value."""
     parsed: dict[str, dict[str, float]] = {}
     for each in pads:
-        place, separator, value = each.rpartition("=")
-        model, dot, name = place.partition(".")
-        try:
-            number = float(value)
-        except ValueError:
-            separator = ""
-        if not (separator and dot and model and name):
+        match = PAD.fullmatch(each)
+        if match is None:
             raise click.BadParameter(f"'{each}' is not MODEL.INPUT=VALUE, as in bert.input_ids=0")
+        model, name, number = match[1], match[2], float(match[3])
         parsed.setdefault(model, {})[name] = number
     return parsed

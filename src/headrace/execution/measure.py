@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from headrace.backends.base import Backend
 from headrace.execution.probe import Probe
@@ -63,7 +64,7 @@ def sweep(probe: Probe, largest: int, budget_s: float) -> dict[int, float]:
     while rows <= largest:
         inputs = probe.batch([probe.row(seed) for seed in range(rows)])
         probe.run(inputs)
-        latencies[rows] = seconds(lambda batch=inputs: probe.run(batch))  # type: ignore[misc]
+        latencies[rows] = seconds(partial(probe.run, inputs))
         half = latencies.get(rows // 2)
         if half is not None and 2 * half < KNEE * latencies[rows]:
             break
@@ -89,5 +90,5 @@ def seconds_together(backend: Backend, probe: Probe, rows: int, instances: int) 
     names = [each.name for each in backend.outputs]
     clones = [backend.clone() for _ in range(instances)]
     with ThreadPoolExecutor(instances) as pool:
-        jobs = [pool.submit(seconds, lambda c=clone: c.run(inputs, names)) for clone in clones]
+        jobs = [pool.submit(seconds, partial(clone.run, inputs, names)) for clone in clones]
         return statistics.median(job.result() for job in jobs)

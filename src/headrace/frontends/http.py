@@ -6,7 +6,7 @@ of its own request cycles. A connection is swept by one timer for all (`sweep`),
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.config import Config
@@ -133,8 +133,8 @@ class LeanProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._desk = desk
         # Mutable: the lean request whose body is arriving, those whose answer is due, since when a request has been
-        # arriving, when the connection was last of use, bytes of headers, and what
-        # the connection is being closed with.
+        # arriving, when the connection was last of use, whether headers are arriving and their bytes, a request that
+        # may have come whole, and the error the connection is being closed with.
         self._arriving: LeanCycle | None = None
         self._due: list[LeanCycle] = []
         self._since: float | None = None
@@ -156,7 +156,7 @@ class LeanProtocol(HttpToolsProtocol):
             return
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        is_first = self._since is None and (self.cycle is None or self.cycle.response_complete)
+        is_first = self._since is None and self._is_answered()
         if is_first and self._receive_known(data):
             return
         try:
@@ -226,10 +226,10 @@ class LeanProtocol(HttpToolsProtocol):
             return
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
         cycle = LeanCycle(self._desk, self, route, keep_alive)
-        previous, self.cycle = self.cycle, cycle  # type: ignore[assignment]
+        cycle.is_started = self._is_answered()
+        self.cycle = cycle  # type: ignore[assignment]
         self._arriving = cycle
         self._due.append(cycle)
-        cycle.is_started = previous is None or previous.response_complete
         if not cycle.is_started:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
@@ -270,7 +270,7 @@ class LeanProtocol(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self.cycle is None or self.cycle.response_complete:
+        if self._is_answered():
             self.finish()
 
     def write(self, content: bytes) -> None:
@@ -334,7 +334,7 @@ class LeanProtocol(HttpToolsProtocol):
         self._due = [cycle for cycle in self._due if not cycle.response_complete]
         if self._due:
             self.flow.pause_reading()
-        elif self.cycle is None or self.cycle.response_complete:
+        elif self._is_answered():
             self.write_response(error_response(error), keep_alive=False)
         else:
             self.transport.close()  # in the middle of an answer of uvicorn's: nothing may be put between
@@ -342,17 +342,22 @@ class LeanProtocol(HttpToolsProtocol):
     def sweep(self, now: float) -> None:
         """Close the connection if its request does not arrive, or nothing has come for long."""
         settings = self._desk.settings
-        if self.transport is None or self.transport.is_closing():
+        if self.transport.is_closing():
             return
         if self._since is not None:
             if now - self._since > settings.receive_timeout_s and not self.flow.read_paused:
                 self.refuse(SlowSender(settings.receive_timeout_s))
         elif (
-            (self.cycle is None or self.cycle.response_complete)
+            self._is_answered()
             and self.timeout_keep_alive_task is None
             and now - self._last_use > settings.keep_alive_s
         ):
             self.transport.close()
+
+    def _is_answered(self) -> bool:
+        """Nothing is due on this connection."""
+        last = cast("LeanCycle | RequestResponseCycle | None", self.cycle)
+        return last is None or last.response_complete
 
     def _check(self, headers: InferHeaders) -> None:
         if headers.content_length is not None:

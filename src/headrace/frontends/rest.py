@@ -194,7 +194,8 @@ class AsgiExchange(Exchange):
         """The answer; None if the client went away first, and then the request is dropped."""
         async with asyncio.TaskGroup() as tasks:
             gone = tasks.create_task(disconnected(receive))
-            await asyncio.wait([gone, self._response], return_when=asyncio.FIRST_COMPLETED)
+            waited: list[asyncio.Future[Any]] = [gone, self._response]
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             gone.cancel()
         if self._response.done():
             return self._response.result()

@@ -1,6 +1,6 @@
 """Second stage of decoding: an envelope held against a model's spec, and its data as tensor bytes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import NamedTuple, TypeVar
 
@@ -94,7 +94,7 @@ class RequestDecoder:
         return self._bind(decode_envelope(memoryview(body)[:header_length]), body, header_length)
 
     def _bind(self, envelope: Envelope | LooseEnvelope, body: bytes, cursor: int) -> InferRequest:
-        inputs = envelope.inputs
+        inputs: Sequence[RawInput | LooseInput] = envelope.inputs
         if len(inputs) == 1:
             only = inputs[0]
             signature: Signature = ((only.name, only.datatype, only.shape),)

@@ -76,7 +76,7 @@ class Metrics:
         """`waiting` gives model, version, requests and bytes in the queue, and readiness of each version."""
         self._waiting = waiting
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)  # type: ignore[arg-type]
+        self._registry.register(self)
         # The mutable state: counts by model and version.
         self._histograms: dict[str, dict[Key, Histogram]] = {name: {} for name in HISTOGRAMS}
         self._outcomes: dict[tuple[str, str, str], int] = {}
