@@ -139,6 +139,7 @@ class InferRequest(msgspec.Struct, frozen=True, gc=False):
         group: with whom it may share a batch.
         lengths: its own length by name, where inputs are padded.
         timeout_s: seconds from arrival, when the request names a timeout of its own.
+        is_alone: it may not share a batch: it has no rows, or strings too long to be looked through before.
     """
 
     id: str
@@ -150,6 +151,7 @@ class InferRequest(msgspec.Struct, frozen=True, gc=False):
     nbytes: int
     lengths: dict[str, int] | None = None
     timeout_s: float | None = None
+    is_alone: bool = False
 
 
 def element_count(shape: Shape) -> int:

@@ -36,6 +36,14 @@ DRAIN_POLL_S = 0.02
 log = structlog.get_logger()
 
 
+class HttpServer(uvicorn.Server):
+    """uvicorn's server, without its hands on the signals: draining takes more than it knows of."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 class Server:
     """One gateway. `run` blocks; `serve` is the same inside a running loop."""
 
@@ -47,6 +55,11 @@ class Server:
         """
         self.settings = settings
         self.sources = find_sources(paths)
+        known = {source.name for source in self.sources}
+        if unknown := set(settings.pads) - known:
+            raise ConfigurationError(
+                f"padding is declared for {', '.join(sorted(unknown))}, and the models are {', '.join(sorted(known))}"
+            )
         self.address: tuple[str, int] | None = None
         self.is_started = asyncio.Event()
         self._observers: list[Observer] = []
@@ -76,10 +89,10 @@ class Server:
         listener = self._listen()
         self.catalog.start(self.sources)
         desk = Desk(self.catalog, self.settings, time.perf_counter, self._transcoder)
-        http = uvicorn.Server(self._http_config(desk, metrics, statistics))
+        http = HttpServer(self._http_config(desk, metrics, statistics))
         with self._signals_handled():
             async with asyncio.TaskGroup() as tasks:
-                serving = tasks.create_task(http._serve([listener]))  # noqa: SLF001 - serve() takes the signals
+                serving = tasks.create_task(http.serve([listener]))
                 ticking = tasks.create_task(self._tick(http))
                 # What is alive now stays: the collector need not look at it again and again.
                 gc.collect()

@@ -31,9 +31,9 @@ class RequestQueue:
         return self.waiting
 
     def add(self, ticket: Ticket) -> None:
-        """Take a ticket in; a retry, or a request without rows, will travel alone."""
+        """Take a ticket in; a retry, or a request that may not share, will travel alone."""
         entry = (ticket.deadline, next(self._order), ticket)
-        if ticket.is_retry or ticket.request.rows == 0:
+        if ticket.is_retry or ticket.request.is_alone:
             heappush(self._alone, entry)
         else:
             heap = self._heaps.get(ticket.request.group)

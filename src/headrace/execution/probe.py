@@ -14,7 +14,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from headrace.backends.base import Backend, Declared
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, LoadFailed
 from headrace.messages import NUMPY_TYPES, Datatype, ModelSpec, TensorSpec
 
 SIZES = (16, 32, 64, 128, 256, 320, 512, 576, 640, 224, 1024, 8, 4, 2, 1)
@@ -50,6 +50,12 @@ class Probe:
     """Finds out a model's ModelSpec. One use: `Probe(...).spec()`."""
 
     def __init__(self, backend: Backend, *, max_batch_size: int, pads: dict[str, float]) -> None:
+        unknown = set(pads).difference(each.name for each in backend.inputs)
+        if unknown:
+            names = ", ".join(each.name for each in backend.inputs)
+            raise LoadFailed(
+                f"padding is declared for {', '.join(sorted(unknown))}, and the inputs are {names}"
+            )
         self.backend = backend
         self._max_batch_size = max_batch_size
         self._pads = pads

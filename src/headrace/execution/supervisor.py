@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from headrace.execution.channel import Channel
 from headrace.execution.wire import DESCRIPTORS, LARGEST, Load, LoadRefused, Ready, decode_report, encode
 
+STDERR = 2
+"""What a runtime prints is for the operator; our standard output is for answers."""
 MOST_DESCRIPTORS = 250  # the kernel passes at most 253 in one message
 
 
@@ -39,6 +41,7 @@ class Worker:
             [sys.executable, "-m", "headrace.execution.worker", str(os.getpid()), str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
+            stdout=STDERR,
         )
         theirs.close()
         self._pidfd = os.pidfd_open(self._process.pid)

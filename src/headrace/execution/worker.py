@@ -121,6 +121,8 @@ def open_model(load: Load, known: Profile | None, turn: Turn) -> tuple[Backend, 
     if time.perf_counter() - started > SLOW_S and not load.measure_only:
         spec = probe.unjoined_spec(load.name, load.version)
         return probe.backend, spec, Profile(None, load.instances or 1, load.threads or 1)
+    if load.measure_only:
+        return measured_model(load, probe)  # at idle priority it might never get to give its turn back
     with turn():
         return measured_model(load, probe)
 

@@ -314,7 +314,7 @@ class LeanProtocol(HttpToolsProtocol):
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """Uvicorn starts what was pipelined; a lean request may be next in line."""
         if isinstance(cycle, LeanCycle):
             cycle.is_started = True

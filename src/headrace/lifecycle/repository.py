@@ -1,5 +1,6 @@
 """What can be served from a path: files, folders of models, folders of versions. Reads names only, opens nothing."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ def find_sources(paths: Iterable[Path]) -> list[Source]:
     for path in paths:
         if not path.exists():
             raise ConfigurationError(f"{path} is not there: give a model file or a folder of models")
-        for place, sources in models_in(path.absolute()):
+        for place, sources in models_in(Path(os.path.abspath(path))):  # noqa: PTH100 - symlinks are names
             places = found.setdefault(sources[0].name, [])
             if place not in [each for each, _ in places]:
                 places.append((place, sources))

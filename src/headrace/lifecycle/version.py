@@ -64,6 +64,7 @@ class ModelVersion:
         self._loading_since = clock()
         self._profile = Profile()
         self._key = ""
+        self._threads = 0
         self._deaths = 0
         self._batches_at_death = 0
         self._deaths_in_a_row = 0
@@ -90,8 +91,8 @@ class ModelVersion:
             self.pipeline.spec,
             self._worker.pid if self._worker else None,
             self._deaths,
-            self._profile.instances,
-            self._profile.threads,
+            len(self._worker.channels) if self._worker else 0,
+            self._threads,
         )
 
     def start(self) -> None:
@@ -174,7 +175,7 @@ class ModelVersion:
             self._profile, self._key = ready.profile, ready.key
             self.pipeline.respec(ready.spec, LatencyModel(ready.profile.latencies))
             return
-        self._profile, self._key = ready.profile, ready.key
+        self._profile, self._key, self._threads = ready.profile, ready.key, ready.profile.threads
         latency = LatencyModel(ready.profile.latencies)
         self.pipeline.attach(worker.channels, ready.spec, latency)
         self.was_ready = True

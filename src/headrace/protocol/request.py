@@ -32,6 +32,8 @@ from headrace.strings import LENGTH
 MOST_ELEMENTS = (1 << 63) - 1
 MICROSECONDS = 1e-6
 MOST_PLANS = 4096
+MOST_STRING_BYTES = 1 << 16
+"""Longer BYTES tensors are looked through by the worker, since the loop would be held up; so they travel alone."""
 
 
 T = TypeVar("T")
@@ -64,6 +66,7 @@ class RequestDecoder:
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
         self._inputs = {tensor.name: (at, tensor) for at, tensor in enumerate(spec.inputs)}
+        self._has_strings = any(each.itemsize is None for each in spec.inputs)
         self._plans: dict[Signature, Plan] = {}
         self._outputs = {tensor.name: at for at, tensor in enumerate(spec.outputs)}
         everything = tuple(range(len(spec.outputs)))
@@ -177,7 +180,16 @@ class RequestDecoder:
         if not self._is_fixed:
             group, lengths = self._group(plan.shapes, tensors, wanted)
         return InferRequest(
-            request_id, plan.shapes, tuple(tensors), plan.rows, group, wanted, nbytes, lengths, timeout_s
+            request_id,
+            plan.shapes,
+            tuple(tensors),
+            plan.rows,
+            group,
+            wanted,
+            nbytes,
+            lengths,
+            timeout_s,
+            plan.rows == 0 or (self._has_strings and nbytes > MOST_STRING_BYTES),
         )
 
     def _decode_raw(self, body: bytes) -> InferRequest:
@@ -244,7 +256,8 @@ class RequestDecoder:
             )
         data = memoryview(body)[cursor : cursor + size]
         if tensor.itemsize is None:
-            check_strings(tensor.name, self._spec.name, data, elements)
+            if size <= MOST_STRING_BYTES:
+                check_strings(tensor.name, self._spec.name, data, elements)
         elif elements * tensor.itemsize != size:
             raise InvalidRequest(
                 f"unexpected size for input '{tensor.name}': its shape needs {elements * tensor.itemsize} bytes of "
