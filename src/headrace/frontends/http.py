@@ -160,16 +160,33 @@ class LeanProtocol(HttpToolsProtocol):
         if is_first and self._receive_known(data):
             return
         try:
-            self.parser.feed_data(data)
+            self._feed(data)
             if self._in_headers:
                 self._count_headers(len(data))
             elif is_first and self._since is None:
                 self._remember(data)
-        except httptools.HttpParserUpgrade:
-            pass  # an offer, not a demand: the request itself has been read
         except httptools.HttpParserError as exc:
             if self._refusal is None:
                 self.refuse(InvalidRequest(f"malformed HTTP request: {exc}"))
+
+    def _feed(self, data: bytes) -> None:
+        """Parse. Some clients offer to go on in HTTP/2, and there the parser stops, the body unread."""
+        while self._refusal is None:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as exc:
+                data = self._without_offer() + data[exc.args[0] :]
+            else:
+                return
+
+    def _without_offer(self) -> bytes:
+        """The head that was just read, to be parsed again as if no other protocol had been offered."""
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        if method == b"CONNECT":
+            self.refuse(InvalidRequest("this server is no proxy: it does not CONNECT"))
+        self.parser = httptools.HttpRequestParser(self)
+        fields = [b"%s: %s\r\n" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        return b"".join([b"%s %s HTTP/%s\r\n" % (method, self.url, version.encode()), *fields, b"\r\n"])
 
     def _receive_known(self, data: bytes) -> bool:
         """One whole infer request with a head that was parsed before. False: parse this one."""
@@ -218,10 +235,10 @@ class LeanProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
-        if self._refusal is not None:
+        if self._refusal is not None or self.parser.should_upgrade():
             return
         route = self._desk.route(self.url)
-        if route is None or self.parser.get_method() != b"POST" or self.parser.should_upgrade():
+        if route is None or self.parser.get_method() != b"POST":
             self._hand_to_uvicorn()
             return
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
@@ -255,6 +272,8 @@ class LeanProtocol(HttpToolsProtocol):
             self.refuse(refusal)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._since = None
         cycle, self._arriving = self._arriving, None
         if cycle is not None:

@@ -79,7 +79,7 @@ def perform(data: bytes) -> bytes:
     Raises:
         InvalidRequest: the body is not a request, as in decoding it directly.
     """
-    if not data or data[0] not in {TO_BINARY, TO_JSON}:
+    if len(data) <= LENGTH.size or data[0] not in {TO_BINARY, TO_JSON}:
         raise InvalidRequest("no such task")
     header_length = LENGTH.unpack_from(data, 1)[0]
     body = data[1 + LENGTH.size :]
