@@ -10,6 +10,8 @@ from types import NoneType
 from typing import Any, get_args
 
 import click
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from headrace.config import Settings
 
@@ -20,22 +22,46 @@ Command = Callable[..., Any]
 
 def settings_options(command: Command) -> Command:
     """Add an option for each field of Settings, its help from the text below the field."""
+    return some_settings_options(*Settings.model_fields)(command)
+
+
+def some_settings_options(*names: str) -> Callable[[Command], Command]:
+    """The same for some fields, where a command has no use for the others."""
     texts = field_texts()
-    for name, field in reversed(Settings.model_fields.items()):
-        if name in HIDDEN:
-            continue
-        kinds = [kind for kind in (get_args(field.annotation) or (field.annotation,)) if kind is not NoneType]
-        flag = f"--{name.replace('_', '-')}"
-        kind = click.Path(path_type=Path) if kinds[0] is Path else kinds[0]
-        option = click.option(
-            flag,
-            default=field.default,
-            show_default=field.default is not None,
-            help=texts[name],
-            **({"is_flag": True} if kinds[0] is bool else {"type": kind}),
-        )
-        command = option(command)
-    return command
+
+    def decorate(command: Command) -> Command:
+        for name, field in reversed(Settings.model_fields.items()):
+            if name in names and name not in HIDDEN:
+                command = settings_option(name, field, texts[name])(command)
+        return command
+
+    return decorate
+
+
+def settings_option(name: str, field: FieldInfo, text: str) -> Callable[[Command], Command]:
+    kinds = [kind for kind in (get_args(field.annotation) or (field.annotation,)) if kind is not NoneType]
+    kind = click.Path(path_type=Path) if kinds[0] is Path else kinds[0]
+    return click.option(
+        f"--{name.replace('_', '-')}",
+        default=field.default,
+        show_default=field.default is not None,
+        help=text,
+        **({"is_flag": True} if kinds[0] is bool else {"type": kind}),
+    )
+
+
+def make_settings(options: dict[str, Any], pads: tuple[str, ...]) -> Settings:
+    """The settings that the options give.
+
+    Raises:
+        click.BadParameter: a value is outside what its field allows.
+    """
+    try:
+        return Settings(**options, pads=parse_pads(pads))
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        flag = f"--{str(first['loc'][0]).replace('_', '-')}"
+        raise click.BadParameter(f"{first['msg']}, not {first['input']}", param_hint=f"'{flag}'") from exc
 
 
 def field_texts() -> dict[str, str]:

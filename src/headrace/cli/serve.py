@@ -5,8 +5,7 @@ from typing import Any
 
 import click
 
-from headrace.cli.options import parse_pads, settings_options
-from headrace.config import Settings
+from headrace.cli.options import make_settings, settings_options
 from headrace.errors import ConfigurationError
 
 
@@ -28,7 +27,7 @@ def command(paths: tuple[Path, ...], pad: tuple[str, ...], **options: Any) -> No
     from headrace.server import Server
     from headrace.telemetry import logs
 
-    settings = Settings(**options, pads=parse_pads(pad))
+    settings = make_settings(options, pad)
     logs.set_up(settings.log_level, as_json=settings.log_json)
     try:
         server = Server(settings, paths)
