@@ -128,6 +128,11 @@ class ModelVersion:
     def has_processes(self) -> bool:
         return self._worker is not None or self._probe is not None
 
+    @property
+    def is_measuring(self) -> bool:
+        """A process beside the worker still finds out what the model can do."""
+        return self._probe is not None
+
     def watch(self) -> None:
         """To be called every now and then: end a worker that hangs."""
         worker = self._worker

@@ -1,0 +1,100 @@
+"""What survey.py found, for people: a tree of models and versions."""
+
+import sys
+from itertools import groupby
+from operator import itemgetter
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from headrace.cli.survey import Found
+
+WIDTH = 120
+"""Where no terminal says how wide it is."""
+
+
+def print_tree(found: list[Found]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    for _, versions in groupby(found, itemgetter("name")):
+        console.print(model_tree(list(versions)))
+
+
+def model_tree(versions: list[Found]) -> Tree:
+    model = Tree(Text(versions[0]["name"], "bold"), guide_style="dim")
+    for each in versions:
+        is_ready = each["state"] == "READY"
+        head = Text.assemble(
+            f"version {each['version']}  ",
+            (each["state"], "green" if is_ready else "bold red"),
+            (f"  {each['backend']}".rstrip() + f"  {each['path']}", "dim"),
+        )
+        model.add(head).add(details(each) if is_ready else Text(each["reason"]))
+    return model
+
+
+def details(found: Found) -> Table:
+    grid = columns(2)
+    for heading in ("inputs", "outputs"):
+        grid.add_row(Text(heading, "dim"), tensors(found[heading], is_joined=found["joins_requests"]))
+    batching = "one request at a time"
+    if found["joins_requests"]:
+        batching = f"requests share runs; each may bring up to {found['max_batch_size']} rows"
+    grid.add_row(Text("batching", "dim"), Text("\n".join([batching, *found["notes"]])))
+    runs_on = f"{counted(found['instances'], 'instance')} x {counted(found['threads'], 'thread')}"
+    grid.add_row(Text("runs on", "dim"), runs_on)
+    for latency in found["latencies"]:
+        grid.add_row(Text("a run takes", "dim"), latencies(latency["seconds"], latency["row_elements"]))
+    return grid
+
+
+def tensors(specs: list[Found], *, is_joined: bool) -> Table:
+    grid = columns(4)
+    for spec in specs:
+        remarks = Text(remark(spec, is_joined=is_joined), "dim")
+        grid.add_row(Text(spec["name"]), spec["datatype"], Text(shape(spec)), remarks)
+    return grid
+
+
+def columns(count: int) -> Table:
+    """A grid whose last column takes what is left."""
+    grid = Table.grid(padding=(0, 2))
+    for at in range(count):
+        grid.add_column(no_wrap=at < count - 1)
+    return grid
+
+
+def shape(spec: Found) -> str:
+    """Sizes; `batch` for the batch axis, its name for a padded length, `?` where any size may come."""
+    sizes = [
+        "batch" if axis == spec["batch_axis"] else length or ("?" if size < 0 else str(size))
+        for axis, (size, length) in enumerate(zip(spec["shape"], spec["lengths"], strict=True))
+    ]
+    return f"[{', '.join(sizes)}]"
+
+
+def remark(spec: Found, *, is_joined: bool) -> str:
+    if is_joined and spec["batch_axis"] is None:
+        return "the same for all requests that share a run"
+    if spec.get("pad_value") is not None:
+        return f"padded with {spec['pad_value']:g}"
+    if any(spec["lengths"]):
+        return "cut to its row's length"
+    return "" if spec.get("survives_padding", True) else "padding changes it"
+
+
+def latencies(seconds: dict[str, float], row_elements: int) -> Text:
+    text = Text()
+    for at, (rows, taken) in enumerate(seconds.items()):
+        text.append(f"{', ' if at else ''}{duration(taken)} for {rows}")
+        text.append("" if at else " row" if rows == "1" else " rows")
+    return text.append(f", where a row has {counted(row_elements, 'element')}", "dim")
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
