@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response as StarletteResponse
@@ -36,8 +37,9 @@ def make_app(desk: Desk, metrics: Metrics, statistics: Statistics) -> Starlette:
         statistics: gives a version's entry in the statistics by model and version.
     """
     rest = Rest(desk, metrics, statistics)
+    register_url_convertor("digits", DigitsConvertor())
     model = "/v2/models/{model}"
-    version = model + "/versions/{version:int}"
+    version = model + "/versions/{version:digits}"
     routes = [
         get("/v2/health/live", rest.live),
         get("/v2/health/ready", rest.ready),
@@ -56,7 +58,21 @@ def make_app(desk: Desk, metrics: Metrics, statistics: Statistics) -> Starlette:
             get(prefix + "/stats", rest.model_statistics),
             StarletteRoute(prefix + "/infer", InferRoute(desk), methods=["POST"]),
         ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: not_routed})
+    app = Starlette(routes=routes, exception_handlers={HTTPException: not_routed})
+    app.router.redirect_slashes = False  # a path with a slash at its end is another path, and not there
+    return app
+
+
+class DigitsConvertor(Convertor[str]):
+    """A version is a name of digits, not a number: 01 is not 1, and a long one cannot overflow."""
+
+    regex = "[0-9]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
 
 
 class Rest:
@@ -253,8 +269,7 @@ async def not_routed(_: Request, exc: Exception) -> StarletteResponse:
 
 def named(request: Request) -> tuple[str, str | None]:
     """The model and version in the path."""
-    version = request.path_params.get("version")
-    return request.path_params["model"], None if version is None else str(version)
+    return request.path_params["model"], request.path_params.get("version")
 
 
 def read_only_ready(body: bytes) -> bool:
