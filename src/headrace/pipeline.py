@@ -216,9 +216,7 @@ class Pipeline:
             return False
         tickets = self._queue.take(candidates, rows)
         batch = Batch(self, tickets, cost, self._clock())
-        for ticket in tickets:
-            ticket.state = State.RUNNING
-        placed = place_inputs(self.spec, tickets, channel.inputs())
+        placed = place_inputs(self.spec, tickets, batch.rows, channel.inputs())
         channel.send(batch, placed, batch.wanted())
         return True
 
@@ -260,14 +258,19 @@ class Batch:
         self.tickets = tickets
         self.cost = cost
         self.sent = now
-        self.rows = sum(ticket.request.rows for ticket in tickets)
+        self.rows = 0
+        for ticket in tickets:
+            ticket.state = State.RUNNING
+            self.rows += ticket.request.rows
 
     def wanted(self) -> tuple[int, ...]:
         """Positions of the outputs that any ticket asks for."""
         first = self.tickets[0].request.wanted
-        if all(ticket.request.wanted is first for ticket in self.tickets):
-            return first.outputs
-        return tuple(sorted({each for ticket in self.tickets for each in ticket.request.wanted.outputs}))
+        outputs = set(first.outputs)
+        for ticket in self.tickets:
+            if ticket.request.wanted is not first:
+                outputs.update(ticket.request.wanted.outputs)
+        return tuple(sorted(outputs))
 
     def on_done(self, done: Done, outputs: Region) -> None:
         self._pipeline.done(self, done, outputs)

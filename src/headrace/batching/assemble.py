@@ -13,8 +13,8 @@ from headrace.execution.wire import Placed
 from headrace.messages import NUMPY_TYPES, Datatype, ModelSpec, TensorSpec
 
 
-def place_inputs(spec: ModelSpec, tickets: list[Ticket], region: Region) -> tuple[Placed, ...]:
-    """Write the tickets' tensors into the region, joined along each input's batch axis."""
+def place_inputs(spec: ModelSpec, tickets: list[Ticket], rows: int, region: Region) -> tuple[Placed, ...]:
+    """Write the tickets' tensors, of so many rows in all, into the region, joined along each input's batch axis."""
     placed, offset = [], 0
     for index, tensor in enumerate(spec.inputs):
         if len(tickets) == 1 or tensor.batch_axis is None:
@@ -22,7 +22,7 @@ def place_inputs(spec: ModelSpec, tickets: list[Ticket], region: Region) -> tupl
         elif tensor.is_padded or tensor.batch_axis != 0:
             where = place_array(region, index, offset, joined_array(tensor, index, tickets))
         else:
-            where = place_rows(region, index, offset, tickets)
+            where = place_rows(region, index, offset, tickets, rows)
         placed.append(where)
         offset = aligned(offset + where.nbytes)
     return tuple(placed)
@@ -36,10 +36,9 @@ def place_as_is(region: Region, index: int, offset: int, ticket: Ticket) -> Plac
     return Placed(index, offset, nbytes, shape)
 
 
-def place_rows(region: Region, index: int, offset: int, tickets: list[Ticket]) -> Placed:
+def place_rows(region: Region, index: int, offset: int, tickets: list[Ticket], rows: int) -> Placed:
     """Row-major tensors joined along axis 0 are their bytes one after the other (BYTES tensors too)."""
     parts = [ticket.request.tensors[index] for ticket in tickets]
-    rows = sum(ticket.request.rows for ticket in tickets)
     nbytes = sum(map(len, parts))
     region.reserve(offset + nbytes)
     region.write(offset, parts, nbytes)

@@ -9,13 +9,13 @@ from headrace.parts import Part
 
 
 class Reply(Protocol):
-    """Where a ticket's answer goes: parts, and then exactly one end. Called on the loop; must not block."""
+    """Where a ticket's answer goes: exactly one end, or one failure. Called on the loop; must not block.
 
-    def part(self, part: Part) -> None:
-        """Rows of the answer; they are valid only during the call."""
+    An answer in several parts has others before its end; nothing answers so yet.
+    """
 
-    def end(self) -> None:
-        """The answer is complete."""
+    def end(self, part: Part) -> None:
+        """The last part of the answer, or all of it; valid only during the call."""
 
     def fail(self, error: HeadraceError) -> None:
         """There is no answer, or no more of it."""
@@ -36,7 +36,7 @@ class Ticket:
     `answer` and `refuse` may be called once in all, and not after `drop`; that is this class's promise to the client.
     """
 
-    __slots__ = ("arrived", "deadline", "is_retry", "reply", "request", "state", "timeout_error")
+    __slots__ = ("_reply", "arrived", "deadline", "is_retry", "request", "state", "timeout_error")
 
     def __init__(
         self,
@@ -48,11 +48,12 @@ class Ticket:
     ) -> None:
         """Times on the injected clock, in seconds; timeout_error is what expiry is answered with."""
         self.request = request
-        self.reply = reply
         self.arrived = arrived
         self.deadline = deadline
         self.timeout_error = timeout_error
-        # Mutable: where it stands, and whether a worker has failed it once already.
+        # Mutable: where the answer goes (let go with it: it holds the ticket, and a circle would wait for the garbage
+        # collector), where the ticket stands, and whether a worker has failed it once already.
+        self._reply: Reply | None = reply
         self.state = State.WAITING
         self.is_retry = False
 
@@ -62,8 +63,9 @@ class Ticket:
             return
         assert self.state is State.RUNNING, "only a running ticket has an answer"
         self.state = State.ANSWERED
-        self.reply.part(part)
-        self.reply.end()
+        reply, self._reply = self._reply, None
+        assert reply is not None, "a ticket is answered once"
+        reply.end(part)
 
     def refuse(self, error: HeadraceError) -> None:
         """Answer with an error, unless the client has gone."""
@@ -71,11 +73,14 @@ class Ticket:
             return
         assert self.state is not State.ANSWERED, "a ticket is answered once"
         self.state = State.ANSWERED
-        self.reply.fail(error)
+        reply, self._reply = self._reply, None
+        assert reply is not None, "a ticket is answered once"
+        reply.fail(error)
 
     def drop(self) -> bool:
         """The client is gone. True if the ticket was still waiting, so that its queue may forget it."""
         was_waiting = self.state is State.WAITING
         if self.state is not State.ANSWERED:
             self.state = State.DROPPED
+            self._reply = None
         return was_waiting

@@ -29,7 +29,7 @@ from headrace.parts import Part
 from headrace.pipeline import Pipeline
 from headrace.protocol import transcode
 from headrace.protocol.request import RequestDecoder
-from headrace.protocol.response import LARGE_JSON, Body, ResponseEncoder, encode_error
+from headrace.protocol.response import BYTES_AN_ELEMENT, LARGE_JSON, ResponseEncoder, encode_error
 from headrace.protocol.status import HTTP_STATUS, RETRY_AFTER_S
 
 INFER = re.compile(rb"^/v2/models/([^/?]+)(?:/versions/([0-9]+))?/infer(?:\?.*)?$")
@@ -155,16 +155,16 @@ class Exchange(ABC):
     def respond(self, response: Response) -> None:
         """Send the answer."""
 
-    def respond_body(self, body: Body) -> None:
-        """Send a successful answer."""
+    def respond_body(self, content: bytes, header_length: int | None) -> None:
+        """Send a successful answer; header_length as in protocol/response.py's Body."""
         headers = [(b"content-type", b"application/json")]
-        if body.header_length is not None:
+        if header_length is not None:
             headers = [
                 (b"content-type", b"application/octet-stream"),
-                (b"inference-header-content-length", b"%d" % body.header_length),
+                (b"inference-header-content-length", b"%d" % header_length),
             ]
-        headers.append((b"content-length", b"%d" % len(body.content)))
-        self.respond(Response(200, headers, body.content))
+        headers.append((b"content-length", b"%d" % len(content)))
+        self.respond(Response(200, headers, content))
 
     def begin(self, route: Route, body: bytes, header_length: int | None) -> None:
         """Decode, admit and queue the request, or fail it."""
@@ -203,23 +203,22 @@ class Exchange(ABC):
         self._pipeline, self._ticket = pipeline, ticket
         pipeline.submit(ticket)
 
-    def part(self, part: Part) -> None:
+    def end(self, part: Part) -> None:
         """The model's answer: encode it here, or elsewhere if it is large."""
         try:
             encoder = self._codec.encoder
-            if encoder.json_bytes(self.request, part) > LARGE_JSON:
-                body = encoder.encode_binary(self.request, part)
-                if body.header_length is not None:
-                    Transcoding(self, None, transcode.TO_JSON, body.header_length, body.content)
+            if is_large(encoder, self.request, part):
+                content, header_length = encoder.encode(self.request, part, mark_json=True)
+                if header_length is not None:
+                    Transcoding(self, None, transcode.TO_JSON, header_length, content)
                     return
-            self.respond_body(encoder.encode(self.request, part))
+            else:
+                content, header_length = encoder.encode(self.request, part)
+            self.respond_body(content, header_length)
         except HeadraceError as exc:
             self.fail(exc)
         except Exception as exc:  # noqa: BLE001 - one answer's fault must not cost its batch-mates theirs
             self.fail(unexpected(exc))
-
-    def end(self) -> None:  # noqa: B027 - nothing to do is what it does
-        """An answer over HTTP is complete with its one part."""
 
     def fail(self, error: HeadraceError) -> None:
         """Respond with an error."""
@@ -248,11 +247,11 @@ class Transcoding:
         deadline = exchange.started + exchange.desk.settings.deadline_s
         exchange.wait_for(exchange.desk.transcoder(), Ticket(request, self, exchange.started, deadline))
 
-    def part(self, part: Part) -> None:
+    def end(self, part: Part) -> None:
         content, header_length = transcode.result(part.outputs.array(0, part).tobytes())
         exchange = self._exchange
         if self._version is None:
-            exchange.respond_body(Body(content, header_length or None))
+            exchange.respond_body(content, header_length or None)
             return
         try:
             exchange.submit(self._version, content, header_length)
@@ -261,11 +260,15 @@ class Transcoding:
         except Exception as exc:  # noqa: BLE001 - as in Exchange.begin
             exchange.fail(unexpected(exc))
 
-    def end(self) -> None:
-        """The exchange goes on from `part`."""
-
     def fail(self, error: HeadraceError) -> None:
         self._exchange.fail(error)
+
+
+def is_large(encoder: ResponseEncoder, request: InferRequest, part: Part) -> bool:
+    """Whether rendering the answer's JSON would hold up the loop."""
+    if part.outputs.most_elements * BYTES_AN_ELEMENT <= LARGE_JSON:
+        return False
+    return encoder.json_size(request, part) > LARGE_JSON
 
 
 def error_response(error: HeadraceError) -> Response:

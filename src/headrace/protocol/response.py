@@ -1,23 +1,21 @@
 """Answers on the wire: JSON, or JSON and binary tensors behind it."""
 
 from functools import lru_cache
-from typing import NamedTuple
 
 from headrace import strings
 from headrace.errors import HeadraceError
-from headrace.messages import Datatype, InferRequest, ModelSpec, Shape, Wanted
+from headrace.messages import Datatype, InferRequest, ModelSpec, Shape
 from headrace.parts import Part
 from headrace.protocol.tensors import BINARY_ONLY, encode_data, encode_values
 
 LARGE_JSON = 1 << 16
 """Bytes of JSON from which on decoding and encoding would hold up the loop."""
+BYTES_AN_ELEMENT = 12
+"""Of JSON; for most floats it is about twice that and for most integers less."""
 
 
-class Body(NamedTuple):
-    """A response body; header_length is set where binary tensors follow the JSON."""
-
-    content: bytes
-    header_length: int | None
+Body = tuple[bytes, int | None]
+"""A response's bytes, and the length of the JSON in front where binary tensors follow it."""
 
 
 class ResponseEncoder:
@@ -32,19 +30,16 @@ class ResponseEncoder:
         ]
         self._opening = lru_cache(maxsize=4096)(self._render_opening)
 
-    def encode(self, request: InferRequest, part: Part) -> Body:
+    def encode(self, request: InferRequest, part: Part, *, mark_json: bool = False) -> Body:
         """The answer to a request from its part of the batch's outputs.
+
+        With mark_json all outputs are binary, those asked for as JSON marked so, for transcode.py to finish.
 
         Raises:
             InferenceFailed: an output cannot be sent as JSON.
         """
-        return self._render(request.id, request.wanted, part)
-
-    def encode_binary(self, request: InferRequest, part: Part) -> Body:
-        """The same with all outputs binary, those asked for as JSON marked so, for transcode.py to finish."""
-        return self._render(request.id, request.wanted, part, mark_json=True)
-
-    def _render(self, request_id: str, wanted: Wanted, part: Part, *, mark_json: bool = False) -> Body:
+        wanted = request.wanted
+        request_id = request.id
         head = self._head
         if request_id:
             head = b'{"id":' + encode_values(request_id) + b"," + head[1:]
@@ -72,13 +67,11 @@ class ResponseEncoder:
         pieces[-1] = pieces[-1][:-1] + b"]}"
         header = b"".join(pieces)
         if not tail or not any(tail):
-            return Body(header, None)
-        return Body(b"".join([header, *tail]), len(header))
+            return header, None
+        return b"".join([header, *tail]), len(header)
 
-    def json_bytes(self, request: InferRequest, part: Part) -> int:
+    def json_size(self, request: InferRequest, part: Part) -> int:
         """Roughly how long the JSON of the outputs asked for as JSON will be, without rendering it."""
-        if part.outputs.most_elements * BYTES_AN_ELEMENT <= LARGE_JSON:
-            return 0
         elements = 0
         for index, is_binary in zip(request.wanted.outputs, request.wanted.binary, strict=True):
             if not is_binary:
@@ -97,10 +90,6 @@ class ResponseEncoder:
         sizes = ",".join(map(str, shape))
         name = encode_values(spec.name).decode()
         return f'{{"name":{name},"datatype":"{spec.datatype}","shape":[{sizes}]'.encode()
-
-
-BYTES_AN_ELEMENT = 12
-"""Of JSON, for most floats about twice that and for most integers less."""
 
 
 def encode_error(error: HeadraceError) -> bytes:
