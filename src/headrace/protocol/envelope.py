@@ -86,7 +86,10 @@ def _decode_loose(header: bytes, cause: msgspec.DecodeError) -> LooseEnvelope:
     if not any(token in header for token in BARE_TOKENS):
         raise InvalidRequest(f"failed to parse the request JSON buffer: {cause}") from cause
     try:
-        return msgspec.convert(json.loads(header), LooseEnvelope)
+        values = json.loads(header)
+        # Half a surrogate pair, which json takes and no answer could carry: a ValueError here.
+        json.dumps(values, ensure_ascii=False).encode()
+        return msgspec.convert(values, LooseEnvelope)
     except msgspec.ValidationError as exc:
         raise InvalidRequest(explain(exc)) from exc
     except RecursionError as exc:

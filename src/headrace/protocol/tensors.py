@@ -48,7 +48,7 @@ def make_reader(name: str, datatype: Datatype, count: int) -> Callable[[msgspec.
     def read(data: msgspec.Raw) -> bytes:
         try:
             return pack(*decode(data))
-        except (msgspec.DecodeError, RecursionError, struct.error, OverflowError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, struct.error, OverflowError):
             return decode_data(name, datatype, count, data)  # nested, or at fault: this says how
 
     return read
@@ -71,7 +71,7 @@ def decode_data(name: str, datatype: Datatype, count: int, data: msgspec.Raw | l
     else:
         try:
             values = decode(data)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             values = checked(name, datatype, flatten(name, parse(name, data)))
     if len(values) != count:
         raise InvalidRequest(
@@ -114,7 +114,7 @@ def parse(name: str, data: msgspec.Raw) -> list[Any]:
         return _ANYTHING(data)
     except RecursionError as exc:
         raise too_deep(name) from exc
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise InvalidRequest(f"failed to parse the data of input '{name}': {exc}") from exc
 
 
@@ -136,8 +136,8 @@ def checked(name: str, datatype: Datatype, values: list[Any]) -> list[Any]:
     """The values, if they are of a kind the datatype takes: 0 and 1 for BOOL, integers for floats."""
     kinds: tuple[type, ...]
     if datatype is Datatype.BOOL:
-        is_fit = all(value is True or value is False or value in {0, 1} for value in values)
         kinds = (bool, int)
+        is_fit = all(type(value) in kinds and value in {0, 1} for value in values)
     elif datatype is Datatype.BYTES:
         kinds = (str,)
         is_fit = all(isinstance(value, str) for value in values)
@@ -149,7 +149,8 @@ def checked(name: str, datatype: Datatype, values: list[Any]) -> list[Any]:
             (v for v in values if type(v) not in kinds or (datatype is Datatype.BOOL and v not in {0, 1})),
             None,
         )
-        raise InvalidRequest(f"input '{name}' is {datatype}, and its data has {json.dumps(wrong)[:100]}")
+        shown = "an object" if isinstance(wrong, dict) else json.dumps(wrong)[:100]
+        raise InvalidRequest(f"input '{name}' is {datatype}, and its data has {shown}")
     return values
 
 
