@@ -3,6 +3,7 @@
 import msgspec
 import numpy as np
 
+from headrace import strings
 from headrace.messages import Shape, TensorSpec
 
 
@@ -31,6 +32,7 @@ class BatchOutputs:
         self._arrays = arrays
         # Filled on first use, by output position.
         self._rows: dict[int, list[list[object]]] = {}
+        self._flat: dict[int, tuple[memoryview, int, Shape]] = {}
         self._finite: dict[int, bool] = {}
         self.most_elements = sum(array.size for array in arrays.values())
 
@@ -64,6 +66,21 @@ class BatchOutputs:
                 if name is not None:
                     cut[position] = slice(0, part.lengths[name])
         return np.ascontiguousarray(array[tuple(cut)])
+
+    def binary(self, index: int, part: Part) -> tuple[Shape, bytes | memoryview]:
+        """The request's rows as a shape and tensor bytes; a view of the region where that is possible."""
+        array = self._arrays[index]
+        if array.dtype == object:
+            own = self.array(index, part)
+            return own.shape, strings.join(own)
+        if part.is_whole or self._specs[index].batch_axis != 0 or part.lengths:
+            own = self.array(index, part)
+            return own.shape, own.reshape(-1).view(np.uint8).data
+        if (flat := self._flat.get(index)) is None:
+            data = array.reshape(-1).view(np.uint8).data
+            flat = self._flat[index] = (data, len(data) // array.shape[0], array.shape[1:])
+        data, row_bytes, row_shape = flat
+        return (part.stop - part.start, *row_shape), data[part.start * row_bytes : part.stop * row_bytes]
 
     def values(self, index: int, part: Part) -> tuple[Shape, list[object]]:
         """The request's rows as a shape and a flat list of Python values, for JSON."""

@@ -28,7 +28,11 @@ STATUS_LINES = {
     503: b"HTTP/1.1 503 Service Unavailable\r\n",
     504: b"HTTP/1.1 504 Gateway Timeout\r\n",
 }
-PLAIN_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+BINARY_ANSWER = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\n"
+    b"inference-header-content-length: %d\r\ncontent-length: %d\r\n\r\n%b"
+)
+JSON_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
 LARGE_BODY = 1 << 16
 """A larger body is written by itself rather than copied behind its head."""
 MOST_HEADER_BYTES = 1 << 16
@@ -101,14 +105,16 @@ class LeanCycle(Exchange):
 
     def respond_body(self, content: bytes, header_length: int | None) -> None:
         """The same bytes as for any response, with less to do for the most frequent kind."""
-        if header_length is None and self.keep_alive and len(content) < LARGE_BODY:
-            if not self.response_complete:
-                self.response_complete = True
-                self.desk.received_bytes -= self.size
-                self.protocol.write(PLAIN_HEAD % (len(content), content))
-                self.protocol.finish()
-        else:
+        if not self.keep_alive or len(content) >= LARGE_BODY:
             super().respond_body(content, header_length)
+        elif not self.response_complete:
+            self.response_complete = True
+            self.desk.received_bytes -= self.size
+            if header_length is None:
+                self.protocol.write(JSON_ANSWER % (len(content), content))
+            else:
+                self.protocol.write(BINARY_ANSWER % (header_length, len(content), content))
+            self.protocol.finish()
 
     def disconnect(self) -> None:
         """The client is gone."""

@@ -5,6 +5,7 @@ from math import prod
 from typing import NamedTuple, TypeVar
 
 import msgspec
+from msgspec import structs
 
 from headrace.errors import InvalidRequest, Unsupported
 from headrace.messages import (
@@ -32,6 +33,7 @@ from headrace.strings import LENGTH
 MOST_ELEMENTS = (1 << 63) - 1
 MICROSECONDS = 1e-6
 MOST_PLANS = 4096
+LONGEST_HEADER = 4096
 MOST_STRING_BYTES = 1 << 16
 """Longer BYTES tensors are looked through by the worker, since the loop would be held up; so they travel alone."""
 
@@ -60,6 +62,14 @@ class Plan(NamedTuple):
     rows: int
 
 
+class Bound(NamedTuple):
+    """A header of a binary request and what it means: a request without its tensors, and where they lie."""
+
+    request: InferRequest
+    places: tuple[tuple[int, int], ...]
+    length: int
+
+
 class RequestDecoder:
     """Decodes the requests of one version. What can be worked out once is worked out here."""
 
@@ -68,6 +78,8 @@ class RequestDecoder:
         self._inputs = {tensor.name: (at, tensor) for at, tensor in enumerate(spec.inputs)}
         self._has_strings = any(each.itemsize is None for each in spec.inputs)
         self._plans: dict[Signature, Plan] = {}
+        self._wanted_before: dict[Wanted, Wanted] = {}
+        self._bound: dict[bytes, Bound] = {}
         self._outputs = {tensor.name: at for at, tensor in enumerate(spec.outputs)}
         everything = tuple(range(len(spec.outputs)))
         self._all = {binary: Wanted(everything, (binary,) * len(everything)) for binary in (False, True)}
@@ -94,7 +106,41 @@ class RequestDecoder:
             raise InvalidRequest(
                 f"inference header size should be in range (0, {len(body)}), got: {header_length}"
             )
-        return self._bind(decode_envelope(memoryview(body)[:header_length]), body, header_length)
+        header = body[:header_length]
+        known = self._bound.get(header)
+        if known is not None and known.length == len(body):
+            return self._cut(known, body)
+        envelope = decode_envelope(header)
+        request = self._bind(envelope, body, header_length)
+        self._remember(header, envelope, request, len(body))
+        return request
+
+    def _cut(self, known: "Bound", body: bytes) -> InferRequest:
+        """A binary request whose header was read before: only the data is new."""
+        first, view = known.request, memoryview(body)
+        tensors = tuple([view[begin:end] for begin, end in known.places])
+        if self._is_fixed:
+            return structs.replace(first, tensors=tensors)
+        group, lengths = self._group(first.shapes, tensors, first.wanted)
+        return structs.replace(first, tensors=tensors, group=group, lengths=lengths)
+
+    def _remember(
+        self, header: bytes, envelope: Envelope | LooseEnvelope, request: InferRequest, length: int
+    ) -> None:
+        """Headers of binary requests repeat to the letter; what one means need not be worked out again."""
+        inputs: Sequence[RawInput | LooseInput] = envelope.inputs
+        sizes = [binary_size(each) for each in inputs]
+        if self._has_strings or None in sizes or len(header) > LONGEST_HEADER:
+            return
+        places: list[tuple[int, int]] = [(0, 0)] * len(sizes)
+        begin = len(header)
+        for each, size in zip(inputs, sizes, strict=True):
+            end = begin + (size or 0)
+            places[self._inputs[each.name][0]] = (begin, end)
+            begin = end
+        if len(self._bound) >= MOST_PLANS:
+            self._bound.clear()
+        self._bound[header] = Bound(structs.replace(request, tensors=()), tuple(places), length)
 
     def _bind(self, envelope: Envelope | LooseEnvelope, body: bytes, cursor: int) -> InferRequest:
         inputs: Sequence[RawInput | LooseInput] = envelope.inputs
@@ -286,7 +332,7 @@ class RequestDecoder:
         return rows
 
     def _group(
-        self, shapes: tuple[Shape, ...], tensors: list[bytes | memoryview], wanted: Wanted
+        self, shapes: tuple[Shape, ...], tensors: Sequence[bytes | memoryview], wanted: Wanted
     ) -> tuple[Group, dict[str, int] | None]:
         """With whom the request may share a batch, and its own lengths where it may be padded."""
         spec = self._spec
@@ -327,7 +373,10 @@ class RequestDecoder:
             refuse_extensions(chosen, "output", each.name)
             positions.append(at)
             binary.append(bool(chosen.get("binary_data", False)))
-        return Wanted(tuple(positions), tuple(binary))
+        wanted = Wanted(tuple(positions), tuple(binary))
+        if len(self._wanted_before) >= MOST_PLANS:
+            self._wanted_before.clear()
+        return self._wanted_before.setdefault(wanted, wanted)
 
     def _unexpected_input(self, signature: Signature, name: str) -> InvalidRequest:
         if len(signature) != len(self._inputs):

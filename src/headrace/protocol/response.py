@@ -2,7 +2,6 @@
 
 from functools import lru_cache
 
-from headrace import strings
 from headrace.errors import HeadraceError
 from headrace.messages import Datatype, InferRequest, ModelSpec, Shape
 from headrace.parts import Part
@@ -28,7 +27,8 @@ class ResponseEncoder:
         self._is_plain = [
             spec.datatype is not Datatype.BYTES and spec.datatype not in BINARY_ONLY for spec in spec.outputs
         ]
-        self._opening = lru_cache(maxsize=4096)(self._render_opening)
+        self._json_output = lru_cache(maxsize=4096)(self._render_json)
+        self._binary_output = lru_cache(maxsize=4096)(self._render_binary)
 
     def encode(self, request: InferRequest, part: Part, *, mark_json: bool = False) -> Body:
         """The answer to a request from its part of the batch's outputs.
@@ -38,35 +38,27 @@ class ResponseEncoder:
         Raises:
             InferenceFailed: an output cannot be sent as JSON.
         """
-        wanted = request.wanted
-        request_id = request.id
-        head = self._head
-        if request_id:
-            head = b'{"id":' + encode_values(request_id) + b"," + head[1:]
-        pieces = [head]
-        tail: list[bytes] = []
-        outputs = part.outputs
+        outputs, wanted = part.outputs, request.wanted
+        pieces = [self._head]
+        if request.id:
+            pieces = [b'{"id":', encode_values(request.id), b",", self._head[1:]]
+        tail: list[bytes | memoryview] = []
         for index, is_binary in zip(wanted.outputs, wanted.binary, strict=True):
             if is_binary or mark_json:
-                shape, data = self._binary(index, part)
-                mark = b"}}," if is_binary else b',"json":true}},'
-                pieces += (
-                    self._opening(index, shape),
-                    b',"parameters":{"binary_data_size":%d' % len(data),
-                    mark,
-                )
+                shape, data = outputs.binary(index, part)
+                pieces.append(self._binary_output(index, shape, len(data), not is_binary))
                 tail.append(data)
             else:
                 shape, values = outputs.values(index, part)
-                if self._is_plain[index] and outputs.is_finite(index):
-                    data = encode_values(values)
+                is_finite = outputs.is_finite(index)
+                if is_finite and self._is_plain[index]:
+                    text = encode_values(values)
                 else:
                     spec = self._specs[index]
-                    data = encode_data(spec.name, spec.datatype, values, outputs.is_finite(index))
-                pieces += (self._opening(index, shape), b',"data":', data, b"},")
-        pieces[-1] = pieces[-1][:-1] + b"]}"
-        header = b"".join(pieces)
-        if not tail or not any(tail):
+                    text = encode_data(spec.name, spec.datatype, values, is_finite)
+                pieces += (self._json_output(index, shape), text, b"},")
+        header = b"".join(pieces)[:-1] + b"]}"
+        if not tail or not any(map(len, tail)):
             return header, None
         return b"".join([header, *tail]), len(header)
 
@@ -78,18 +70,18 @@ class ResponseEncoder:
                 elements += part.outputs.elements(index, part)
         return elements * BYTES_AN_ELEMENT
 
-    def _binary(self, index: int, part: Part) -> tuple[Shape, bytes]:
-        array = part.outputs.array(index, part)
-        if self._specs[index].datatype is Datatype.BYTES:
-            return array.shape, strings.join(array)
-        return array.shape, array.tobytes()
-
-    def _render_opening(self, index: int, shape: Shape) -> bytes:
-        """An output up to its data, without the closing brace."""
+    def _render_json(self, index: int, shape: Shape) -> bytes:
+        """An output up to its data."""
         spec = self._specs[index]
         sizes = ",".join(map(str, shape))
         name = encode_values(spec.name).decode()
-        return f'{{"name":{name},"datatype":"{spec.datatype}","shape":[{sizes}]'.encode()
+        return f'{{"name":{name},"datatype":"{spec.datatype}","shape":[{sizes}],"data":'.encode()
+
+    def _render_binary(self, index: int, shape: Shape, nbytes: int, mark_json: bool) -> bytes:
+        """An output whose data follows the JSON."""
+        opening = self._render_json(index, shape).removesuffix(b'"data":')
+        mark = b',"json":true' if mark_json else b""
+        return b'%b"parameters":{"binary_data_size":%d%b}},' % (opening, nbytes, mark)
 
 
 def encode_error(error: HeadraceError) -> bytes:
