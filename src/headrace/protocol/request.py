@@ -32,6 +32,7 @@ from headrace.strings import LENGTH
 
 MOST_ELEMENTS = (1 << 63) - 1
 MICROSECONDS = 1e-6
+LONGEST_TIMEOUT_US = 1 << 64
 MOST_PLANS = 4096
 LONGEST_HEADER = 4096
 MOST_STRING_BYTES = 1 << 16
@@ -427,7 +428,7 @@ def read_parameters(parameters: Parameters) -> float | None:
     timeout_us = parameters.get("timeout")
     if timeout_us is None:
         return None
-    if type(timeout_us) is not int or timeout_us < 0:
+    if type(timeout_us) is not int or not 0 <= timeout_us < LONGEST_TIMEOUT_US:
         raise InvalidRequest("Unable to parse 'timeout': expected microseconds as an unsigned integer")
     return timeout_us * MICROSECONDS or None
 
