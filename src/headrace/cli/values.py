@@ -11,7 +11,7 @@ from headrace import strings
 from headrace.errors import InvalidRequest
 from headrace.messages import NUMPY_TYPES, Datatype, Shape, element_count
 
-KINDS = {"b": "true and false", "i": "integers", "u": "integers", "f": "floats", "U": "text", "S": "text"}
+KINDS = {"b": "true and false", "i": "integers", "u": "integers", "f": "floats"}
 """What numpy's kinds of dtype are called in errors."""
 
 
@@ -51,12 +51,22 @@ def read_value(text: str, tensor: Tensor, *, is_batched: bool) -> np.ndarray:
         raise ValueError(f"{path} cannot be read: {exc.strerror}") from exc
     match path.suffix:
         case ".npy":
-            array = typed(np.load(BytesIO(content), allow_pickle=False), tensor.datatype)
+            array = typed(loaded(content), tensor.datatype)
         case ".json":
             array = typed(parsed(content.decode(), tensor.datatype), tensor.datatype)
         case _:
             return from_bytes(content, tensor)
     return fitted(array, tensor.shape, is_batched=is_batched)
+
+
+def loaded(content: bytes) -> np.ndarray:
+    try:
+        array = np.load(BytesIO(content), allow_pickle=False)
+    except EOFError as exc:
+        raise ValueError("the file is empty") from exc
+    if not isinstance(array, np.ndarray):
+        raise ValueError("the file is an archive of arrays: give a .npy file")  # noqa: TRY004 - of the content
+    return array
 
 
 def parsed(text: str, datatype: Datatype) -> np.ndarray:
@@ -70,10 +80,25 @@ def parsed(text: str, datatype: Datatype) -> np.ndarray:
         value = text
     if is_text and not isinstance(value, str | list):
         value = text
+    array = np.array(value, object)
+    if any(isinstance(each, list) for each in array.flat):
+        raise ValueError("its lists are not all of one length")
+    return array if is_text else numbers(array)
+
+
+def numbers(array: np.ndarray) -> np.ndarray:
+    """Python's numbers in the dtype that holds them all: numpy alone would make floats of large integers."""
+    kinds = {type(each) for each in array.flat}
+    if not kinds <= {bool, int, float}:
+        raise ValueError("it has something other than numbers")
+    if kinds == {bool}:
+        return array.astype("?")
+    if float in kinds:
+        return array.astype("f8")
     try:
-        return np.array(value, object if is_text else None)
-    except ValueError as exc:
-        raise ValueError("its lists are not all of one length") from exc
+        return array.astype("i8" if max(array.flat, default=0) < 1 << 63 else "u8")
+    except OverflowError as exc:
+        raise ValueError("it has integers that fit no datatype") from exc
 
 
 def typed(array: np.ndarray, datatype: Datatype) -> np.ndarray:
@@ -86,7 +111,7 @@ def typed(array: np.ndarray, datatype: Datatype) -> np.ndarray:
     wanted = "biu" if dtype.kind == "b" else "iuf" if dtype.kind == "f" else "iu"
     if array.size and kind not in wanted:
         raise ValueError(
-            f"it has {KINDS.get(kind, 'mixed or outsized elements')}, and the model takes {datatype}"
+            f"it has {KINDS.get(kind, 'something other than numbers')}, and the model takes {datatype}"
         )
     with np.errstate(over="ignore"):
         converted = array.astype(dtype)
