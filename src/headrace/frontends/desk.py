@@ -85,6 +85,7 @@ class Desk:
         """`transcoder` gives the pipeline in front of the transcoding worker, starting it if need be."""
         self.catalog = catalog
         self.settings = settings
+        self.deadline_s = settings.deadline_s
         self.clock = clock
         self.transcoder = transcoder
         # The mutable state: what was worked out once, and the bytes of bodies that are not answered yet.
@@ -187,10 +188,11 @@ class Exchange(ABC):
         Raises:
             HeadraceError: the request cannot be decoded.
         """
-        codec = self._codec = self.desk.codec(version)
+        desk = self.desk
+        codec = self._codec = desk.codec(version)
         request = self.request = codec.decoder.decode(body, header_length)
         error: type[DeadlineExceeded | RequestTimeout] = RequestTimeout
-        timeout_s = self.desk.settings.deadline_s
+        timeout_s = desk.deadline_s
         if request.timeout_s is not None and request.timeout_s < timeout_s:
             timeout_s = request.timeout_s
         if self.header_timeout_s is not None and self.header_timeout_s < timeout_s:

@@ -111,9 +111,10 @@ class LeanCycle(Exchange):
             self.response_complete = True
             self.desk.received_bytes -= self.size
             if header_length is None:
-                self.protocol.write(JSON_ANSWER % (len(content), content))
+                answer = JSON_ANSWER % (len(content), content)
             else:
-                self.protocol.write(BINARY_ANSWER % (header_length, len(content), content))
+                answer = BINARY_ANSWER % (header_length, len(content), content)
+            self.protocol.write(answer)
             self.protocol.finish()
 
     def disconnect(self) -> None:

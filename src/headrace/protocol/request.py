@@ -102,7 +102,10 @@ class RequestDecoder:
         if header_length == 0:
             return self._decode_raw(body)
         if header_length is None:
-            return self._bind(decode_envelope(body), body, len(body))
+            envelope = decode_envelope(body)
+            if len(envelope.inputs) == 1 and not envelope.parameters and not envelope.outputs:
+                return self._bind_simple(envelope, body)
+            return self._bind(envelope, body, len(body))
         if not 0 <= header_length <= len(body):
             raise InvalidRequest(
                 f"inference header size should be in range (0, {len(body)}), got: {header_length}"
@@ -142,6 +145,33 @@ class RequestDecoder:
         if len(self._bound) >= MOST_PLANS:
             self._bound.clear()
         self._bound[header] = Bound(structs.replace(request, tensors=()), tuple(places), length)
+
+    def _bind_simple(self, envelope: Envelope | LooseEnvelope, body: bytes) -> InferRequest:
+        """One input and no wishes, the most frequent request there is: `_bind` without what cannot be."""
+        only = envelope.inputs[0]
+        signature = ((only.name, only.datatype, only.shape),)
+        plan = self._plans.get(signature)
+        if (
+            plan is None
+            or only.parameters
+            or not self._is_fixed
+            or type(only) is not RawInput
+            or not only.data
+        ):
+            return self._bind(envelope, body, len(body))
+        data = plan.readers[0](only.data)
+        return InferRequest(
+            envelope.id or "",
+            plan.shapes,
+            (data,),
+            plan.rows,
+            self._fixed_group,
+            self._all[False],
+            len(data),
+            None,
+            None,
+            plan.rows == 0 or (self._has_strings and len(data) > MOST_STRING_BYTES),
+        )
 
     def _bind(self, envelope: Envelope | LooseEnvelope, body: bytes, cursor: int) -> InferRequest:
         inputs: Sequence[RawInput | LooseInput] = envelope.inputs

@@ -27,6 +27,7 @@ class ResponseEncoder:
         self._is_plain = [
             spec.datatype is not Datatype.BYTES and spec.datatype not in BINARY_ONLY for spec in spec.outputs
         ]
+        self._is_simple = self._is_plain == [True]
         self._json_output = lru_cache(maxsize=4096)(self._render_json)
         self._binary_output = lru_cache(maxsize=4096)(self._render_binary)
 
@@ -39,6 +40,10 @@ class ResponseEncoder:
             InferenceFailed: an output cannot be sent as JSON.
         """
         outputs, wanted = part.outputs, request.wanted
+        if self._is_simple and not (wanted.binary[0] or request.id or mark_json) and outputs.is_finite(0):
+            # One numeric output as JSON, the most frequent answer there is.
+            shape, values = outputs.values(0, part)
+            return b"%b%b%b}]}" % (self._head, self._json_output(0, shape), encode_values(values)), None
         pieces = [self._head]
         if request.id:
             pieces = [b'{"id":', encode_values(request.id), b",", self._head[1:]]
