@@ -387,3 +387,38 @@ def test_raw_bodies_that_leave_the_shape_open_are_refused(spec, body, text):
 
 def test_groups_are_told_apart_by_every_part_of_them():
     assert len({Group(1), Group(2), Group(1, (1,)), Group(1, (), ((1,),)), Group(1, (), (), (b"a",))}) == 5
+
+
+# --- a header read before ---------------------------------------------------------------------------------------------
+
+
+def test_a_header_read_before_is_cut_by_the_same_places():
+    decoder = RequestDecoder(PAIR)
+    n = an_input("n", (1,), "INT32", None, parameters={"binary_data_size": 4})
+    header = json.dumps({"id": "a", "inputs": [n, BINARY]}).encode()
+    for value in (7, 8):
+        request = decoder.decode(header + struct.pack("<i2f", value, 1, 2), len(header))
+        assert [bytes(each) for each in request.tensors] == [TWO, struct.pack("<i", value)]
+        assert (request.id, request.nbytes, request.rows) == ("a", 12, 1)
+
+
+@pytest.mark.parametrize("tail", [b"", TWO[:-1], TWO + b"!"])
+def test_a_header_read_before_with_other_data_is_refused_as_the_first_time(tail):
+    decoder = RequestDecoder(model())
+    header = json.dumps({"inputs": [BINARY]}).encode()
+    with pytest.raises(InvalidRequest) as first:
+        decoder.decode(header + tail, len(header))
+    decoder.decode(header + TWO, len(header))
+    with pytest.raises(InvalidRequest) as again:
+        decoder.decode(header + tail, len(header))
+    assert str(again.value) == str(first.value)
+
+
+def test_what_must_be_equal_in_a_batch_is_looked_at_each_time():
+    decoder = RequestDecoder(RATED)
+    rate = an_input("rate", (), "INT64", None, parameters={"binary_data_size": 8})
+    header = json.dumps({"inputs": [BINARY, rate]}).encode()
+    groups = [
+        decoder.decode(header + TWO + struct.pack("<q", hertz), len(header)).group for hertz in (8, 8, 16)
+    ]
+    assert groups[0] == groups[1] != groups[2]
