@@ -114,11 +114,10 @@ class Pipeline:
         self._channels = list(channels)
         self.dispatch()
 
-    def respec(self, spec: ModelSpec, latency: LatencyModel) -> None:
+    def respec(self, spec: ModelSpec) -> None:
         """More became known of the same model; what was decoded before that travels alone."""
         self._queue.isolate()
         self.spec = spec
-        self.latency = latency
 
     def detach(self) -> None:
         """The worker is gone: what it was given is tried once more, alone, or answered."""

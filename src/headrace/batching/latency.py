@@ -37,7 +37,11 @@ class LatencyModel:
         self._curves: dict[int, Curve] = {}
         self._stale: dict[int, int] = {}
         self._factor = LEAST_FACTOR
-        for cost, latencies in (known or {}).items():
+        self.learn(known or {})
+
+    def learn(self, known: dict[int, dict[int, float]]) -> None:
+        """Take measurements over from a profile: cost → rows → seconds."""
+        for cost, latencies in known.items():
             for rows, seconds in latencies.items():
                 self._remember(cost, rows, seconds)
 

@@ -24,7 +24,7 @@ KNEE = 1.05
 REPEATS = 3
 
 
-def arrange(load: Callable[[int], Backend], probe: Probe, cores: int, rows: int) -> tuple[Backend, int, int]:
+def arrange(load: Callable[[int], Backend], probe: Probe, cores: int, rows: int) -> tuple[int, int]:
     """The fastest of one thread, `cores` threads, and `cores` instances of one thread.
 
     Args:
@@ -34,7 +34,7 @@ def arrange(load: Callable[[int], Backend], probe: Probe, cores: int, rows: int)
         rows: the largest batch to compare with.
 
     Returns:
-        The chosen backend, its threads, and the instances to run.
+        Threads and instances; the probe then holds a backend opened with so many threads.
     """
     single = probe.backend
     first = seconds(lambda: probe.run(probe.row(0)))
@@ -42,18 +42,18 @@ def arrange(load: Callable[[int], Backend], probe: Probe, cores: int, rows: int)
     inputs = probe.batch([probe.row(seed) for seed in range(rows)])
     one = seconds(lambda: probe.run(inputs))
     if cores == 1 or one < WORTH_THREADS_S:
-        return single, 1, 1
+        return 1, 1
     parallel = load(cores)
     probe.backend = parallel
     threads = seconds(lambda: probe.run(inputs))
     probe.backend = single
     instances = seconds_together(single, probe, rows, cores) / cores
     if instances * GAIN < min(threads, one):
-        return single, 1, cores
+        return 1, cores
     if threads * GAIN < one:
         probe.backend = parallel
-        return parallel, cores, 1
-    return single, 1, 1
+        return cores, 1
+    return 1, 1
 
 
 def sweep(probe: Probe, largest: int, budget_s: float) -> dict[int, float]:

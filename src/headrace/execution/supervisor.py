@@ -1,6 +1,5 @@
 """Starts a worker process, hears what it reports, and notices when it ends."""
 
-import array
 import asyncio
 import os
 import signal
@@ -11,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from headrace.execution.channel import Channel
-from headrace.execution.wire import DESCRIPTORS, LARGEST, Load, LoadRefused, Ready, decode_report, encode
+from headrace.execution.wire import DESCRIPTORS, Load, LoadRefused, Ready, encode, receive_report
 
 STDERR = 2
 """What a runtime prints is for the operator; our standard output is for answers."""
-MOST_DESCRIPTORS = 250  # the kernel passes at most 253 in one message
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +64,15 @@ class Worker:
         self._process.kill()
 
     def _on_report(self) -> None:
-        fds: list[int] = []
         try:
-            data, ancillary, _, _ = self._control.recvmsg(LARGEST, socket.CMSG_SPACE(4 * MOST_DESCRIPTORS))
+            received = receive_report(self._control)
         except BlockingIOError:
             return
-        except OSError:
-            data, ancillary = b"", []
-        for _, kind, content in ancillary:
-            if kind == socket.SCM_RIGHTS:
-                fds += array.array("i", content)
-        if not data:
+        if received is None:
             self._loop.remove_reader(self._control.fileno())
             return
-        match decode_report(data):
+        report, fds = received
+        match report:
             case Ready() as ready:
                 self.channels = [
                     Channel(self._loop, fds[at : at + DESCRIPTORS], self._events.on_credit)

@@ -1,7 +1,12 @@
 """The messages between gateway and worker: msgpack arrays, one a SEQPACKET datagram, one a batch each way."""
 
+import array
+import os
+import socket
+
 import msgspec
 
+from headrace.execution import linux
 from headrace.messages import ModelSpec, Shape
 
 
@@ -45,6 +50,7 @@ class Load(msgspec.Struct, tag="load"):
     backend: str
     cores: int
     max_batch_size: int
+    max_rows: int
     instances: int | None = None
     threads: int | None = None
     pads: dict[str, float] = {}
@@ -101,7 +107,7 @@ class Failed(msgspec.Struct, tag="failed", array_like=True, gc=False):
 
 encode = msgspec.msgpack.Encoder().encode
 decode_load = msgspec.msgpack.Decoder(Load).decode
-decode_report = msgspec.msgpack.Decoder(Ready | LoadRefused).decode
+_decode_report = msgspec.msgpack.Decoder(Ready | LoadRefused).decode
 decode_run = msgspec.msgpack.Decoder(Run).decode
 decode_result = msgspec.msgpack.Decoder(Done | Failed).decode
 
@@ -113,3 +119,39 @@ SLOTS = CREDITS + 1
 """One more than can be in flight: the outputs of a batch are read while the next one is already sent."""
 DESCRIPTORS = 1 + 2 * SLOTS
 """Passed for an instance: its socket, then for each slot the input and the output region."""
+MOST_DESCRIPTORS = 250
+"""In one message; the kernel passes at most 253."""
+
+
+def send_report(control: socket.socket, report: Ready | LoadRefused, fds: list[int]) -> None:
+    """Send a report, which may be longer than a datagram and so travels in a memory file, with descriptors."""
+    memory = linux.create_memory("headrace report")
+    try:
+        os.write(memory, encode(report))
+        passed = array.array("i", [memory, *fds])
+        control.sendmsg([b"report"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
+    finally:
+        os.close(memory)
+
+
+def receive_report(control: socket.socket) -> tuple[Ready | LoadRefused, list[int]] | None:
+    """A report and the descriptors that came with it; None when the worker has closed its end.
+
+    Raises:
+        BlockingIOError: there is none now.
+    """
+    fds: list[int] = []
+    try:
+        data, ancillary, _, _ = control.recvmsg(LARGEST, socket.CMSG_SPACE(4 * MOST_DESCRIPTORS))
+    except ConnectionError:
+        return None
+    for _, kind, content in ancillary:
+        if kind == socket.SCM_RIGHTS:
+            fds += array.array("i", content)
+    if not data or not fds:
+        return None
+    memory = fds.pop(0)
+    try:
+        return _decode_report(os.pread(memory, os.fstat(memory).st_size, 0)), fds
+    finally:
+        os.close(memory)

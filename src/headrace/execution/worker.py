@@ -1,10 +1,9 @@
 """The child process that runs a backend: `python -m headrace.execution.worker PARENT CONTROL_FD`.
 
-It reads one Load from its control socket, opens and probes the model, answers Ready with the descriptors of its
+It reads one Load from its control socket, has the model opened (opening.py), answers Ready with the descriptors of its
 instances, and then each instance runs batches on a thread of its own until the gateway closes its socket.
 """
 
-import array
 import contextlib
 import faulthandler
 import os
@@ -13,50 +12,34 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
-from msgspec.structs import replace
 from setproctitle import setproctitle
 
 from headrace import strings
-from headrace.backends import registry
 from headrace.backends.base import Backend
 from headrace.errors import HeadraceError, InvalidRequest, LoadFailed
-from headrace.execution import linux, measure
+from headrace.execution import linux
 from headrace.execution.arena import Region, aligned
-from headrace.execution.probe import Probe
+from headrace.execution.opening import Opening
 from headrace.execution.profiles import ProfileStore
 from headrace.execution.wire import (
     LARGEST,
     SLOTS,
     Done,
     Failed,
-    Load,
     LoadRefused,
     Placed,
-    Profile,
-    Ready,
     Run,
     decode_load,
     decode_run,
     encode,
+    send_report,
 )
 from headrace.messages import NUMPY_TYPES, Datatype, ModelSpec
 
-SLOW_S = 0.25
-"""A model whose first run takes longer is measured by another process, so that it can answer meanwhile."""
-BUDGET_S = 0.3
-"""For the sweep of a fast model, before it is ready."""
-PATIENT_BUDGET_S = 20.0
-"""For the sweep in a process of its own, which nobody waits for."""
-COMPARED_ROWS = 8
 LONGEST_REASON = 2000
-
-Turn = Callable[[], AbstractContextManager[None]]
-"""Keeps workers that load at the same time from measuring each other."""
 
 clock = time.perf_counter_ns
 
@@ -73,23 +56,21 @@ def main(parent: int, control_fd: int) -> None:
     setproctitle(f"headrace: {'probe' if load.measure_only else 'worker'} {load.name}/{load.version}")
     if load.measure_only:
         linux.run_when_idle()
+    store = ProfileStore(Path(load.profile_dir) if load.profile_dir else None)
     try:
-        store = ProfileStore(Path(load.profile_dir) if load.profile_dir else None)
-        options = f"{load.pads} {load.max_batch_size} {load.instances} {load.threads}"
-        key = store.key(Path(load.path), load.backend, options)
-        backend, spec, profile = open_model(load, store.read(key), store.turn)
+        opening = Opening(load, store)
+        if load.measure_only:
+            for ready in opening.measure_beside():
+                send_report(control, ready, [])
+            return
+        backend, ready = opening.open()
     except LoadFailed as exc:
-        control.send(encode(LoadRefused(str(exc)[:LONGEST_REASON])))
+        send_report(control, LoadRefused(str(exc)[:LONGEST_REASON]), [])
         return
     instances = [
-        Instance(backend if at == 0 else backend.clone(), spec)
-        for at in range(0 if load.measure_only else profile.instances)
+        Instance(backend if at == 0 else backend.clone(), ready.spec) for at in range(ready.profile.instances)
     ]
-    fds = [fd for instance in instances for fd in instance.theirs()]
-    if profile.spec is not None:
-        store.write(key, profile)
-    ready = encode(Ready(spec, profile, key))
-    control.sendmsg([ready], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+    send_report(control, ready, [fd for instance in instances for fd in instance.theirs()])
     threads = [
         threading.Thread(target=each.serve, name=f"instance {at}") for at, each in enumerate(instances)
     ]
@@ -97,56 +78,7 @@ def main(parent: int, control_fd: int) -> None:
         instance.give_away()
     for thread in threads[1:]:
         thread.start()
-    if instances:
-        instances[0].serve()
-
-
-def open_model(load: Load, known: Profile | None, turn: Turn) -> tuple[Backend, ModelSpec, Profile]:
-    """Load, run once, and find out what the stored profile does not say.
-
-    Raises:
-        LoadFailed: the model cannot be loaded.
-    """
-    if known is not None and known.spec is not None:
-        threads = load.threads or known.threads
-        backend = opened(load, threads)
-        spec = replace(known.spec, name=load.name, version=load.version)
-        probe = Probe(backend, max_batch_size=load.max_batch_size, pads=load.pads)
-        probe.first_run()
-        profile = replace(known, instances=load.instances or known.instances, threads=threads)
-        return backend, spec, profile
-    probe = Probe(opened(load, load.threads or 1), max_batch_size=load.max_batch_size, pads=load.pads)
-    started = time.perf_counter()
-    probe.first_run()
-    if time.perf_counter() - started > SLOW_S and not load.measure_only:
-        spec = probe.unjoined_spec(load.name, load.version)
-        return probe.backend, spec, Profile(None, load.instances or 1, load.threads or 1)
-    if load.measure_only:
-        return measured_model(load, probe)  # at idle priority it might never get to give its turn back
-    with turn():
-        return measured_model(load, probe)
-
-
-def measured_model(load: Load, probe: Probe) -> tuple[Backend, ModelSpec, Profile]:
-    spec = probe.spec(load.name, load.version)
-    threads, instances = load.threads or 1, load.instances or 1
-    latencies: dict[int, dict[int, float]] = {}
-    if probe.runs:
-        rows = min(COMPARED_ROWS, load.max_batch_size) if spec.joins_requests else 1
-        if load.threads is None and load.instances is None:
-            _, threads, instances = measure.arrange(
-                lambda count: opened(load, count), probe, load.cores, rows
-            )
-        largest = load.max_batch_size if spec.joins_requests else 1
-        budget_s = PATIENT_BUDGET_S if load.measure_only else BUDGET_S
-        latencies[probe.row_cost()] = measure.sweep(probe, largest, budget_s)
-    return probe.backend, spec, Profile(spec, instances, threads, latencies)
-
-
-def opened(load: Load, threads: int) -> Backend:
-    backend = registry.create(load.backend)
-    backend.load(Path(load.path), threads)
-    return backend
+    instances[0].serve()
 
 
 class Instance:

@@ -164,6 +164,7 @@ class ModelVersion:
             backend=source.backend,
             cores=usable_cores(),
             max_batch_size=settings.max_batch_size,
+            max_rows=settings.max_rows,
             instances=settings.instances,
             threads=settings.threads,
             pads=settings.pads.get(source.name, {}),
@@ -178,7 +179,8 @@ class ModelVersion:
         if worker is self._probe:
             # What it measured is now known; the serving worker is the same model and need not notice.
             self._profile, self._key = ready.profile, ready.key
-            self.pipeline.respec(ready.spec, LatencyModel(ready.profile.latencies))
+            self.pipeline.respec(ready.spec)
+            self.pipeline.latency.learn(ready.profile.latencies)
             return
         self._profile, self._key, self._threads = ready.profile, ready.key, ready.profile.threads
         latency = LatencyModel(ready.profile.latencies)

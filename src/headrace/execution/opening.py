@@ -1,0 +1,111 @@
+"""From an artifact to a backend that can serve: loaded, run once, and as much known of it as may be waited for.
+
+A fast model is probed and measured before it is ready, in a fraction of a second. A slow one is ready after its first
+run, and another process finds the rest out beside it. What was found out once is read from the stored profile.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from headrace.backends import registry
+from headrace.backends.base import Backend
+from headrace.execution import measure
+from headrace.execution.probe import Probe
+from headrace.execution.profiles import ProfileStore
+from headrace.execution.wire import Load, Profile, Ready
+from headrace.messages import ModelSpec
+
+SLOW_S = 0.25
+"""A model whose first run takes longer is measured beside."""
+BUDGET_S = 0.3
+"""For the sweep of a fast model, before it is ready."""
+PATIENT_BUDGET_S = 20.0
+"""For the sweep in a process of its own, which nobody waits for."""
+COMPARED_ROWS = 8
+LARGEST_SWEEP_BYTES = 64 << 20
+"""Inputs of the largest batch tried: what is not needed is not allocated."""
+
+
+class Opening:
+    """Opens one model, in the worker or in the process that measures beside it."""
+
+    def __init__(self, load: Load, store: ProfileStore) -> None:
+        """Find the model's profile.
+
+        Raises:
+            LoadFailed: the model cannot be read.
+        """
+        self._load = load
+        self._store = store
+        options = f"{load.pads} {load.max_batch_size} {load.max_rows} {load.instances} {load.threads}"
+        self._key = store.key(Path(load.path), load.backend, options)
+
+    def open(self) -> tuple[Backend, Ready]:
+        """A backend that has run, and what is known of it.
+
+        Raises:
+            LoadFailed: the model cannot be loaded.
+        """
+        load = self._load
+        known = self._store.read(self._key)
+        if known is not None and known.spec is not None:
+            return self._open_known(known, known.spec)
+        probe = self._probe(load.threads or 1)
+        started = time.perf_counter()
+        probe.first_run()
+        if time.perf_counter() - started > SLOW_S:
+            spec = probe.unjoined_spec(load.name, load.version)
+            profile = Profile(None, load.instances or 1, load.threads or 1)
+            return probe.backend, Ready(spec, profile, self._key)
+        with self._store.turn():
+            spec = probe.spec(load.name, load.version)
+            profile = self._measure(probe, spec, BUDGET_S)
+        self._store.write(self._key, profile)
+        return probe.backend, Ready(spec, profile, self._key)
+
+    def measure_beside(self) -> Iterator[Ready]:
+        """What a slow model can do, as soon as it is known, and then how fast it does it.
+
+        Takes no turn at measuring: at idle priority it might never get to give it back.
+        """
+        load = self._load
+        probe = self._probe(load.threads or 1)
+        spec = probe.spec(load.name, load.version)
+        profile = Profile(spec, load.instances or 1, load.threads or 1)
+        yield Ready(spec, profile, self._key)
+        profile = self._measure(probe, spec, PATIENT_BUDGET_S)
+        self._store.write(self._key, profile)
+        yield Ready(spec, profile, self._key)
+
+    def _open_known(self, known: Profile, spec: ModelSpec) -> tuple[Backend, Ready]:
+        load = self._load
+        threads = load.threads or known.threads
+        probe = self._probe(threads)
+        probe.first_run()
+        profile = replace(known, instances=load.instances or known.instances, threads=threads)
+        spec = replace(spec, name=load.name, version=load.version)
+        return probe.backend, Ready(spec, profile, self._key)
+
+    def _measure(self, probe: Probe, spec: ModelSpec, budget_s: float) -> Profile:
+        load = self._load
+        threads, instances = load.threads or 1, load.instances or 1
+        if not probe.runs:
+            return Profile(spec, instances, threads)
+        if load.threads is None and load.instances is None:
+            compared = COMPARED_ROWS if spec.joins_requests else 1
+            threads, instances = measure.arrange(self._loaded, probe, load.cores, compared)
+        row_bytes = sum(array.nbytes for array in probe.row(0).values())
+        largest = min(load.max_rows, max(1, LARGEST_SWEEP_BYTES // max(1, row_bytes)))
+        latencies = measure.sweep(probe, largest if spec.joins_requests else 1, budget_s)
+        return Profile(spec, instances, threads, {probe.row_cost(): latencies})
+
+    def _probe(self, threads: int) -> Probe:
+        return Probe(self._loaded(threads), max_batch_size=self._load.max_batch_size, pads=self._load.pads)
+
+    def _loaded(self, threads: int) -> Backend:
+        backend = registry.create(self._load.backend)
+        backend.load(Path(self._load.path), threads)
+        return backend
