@@ -241,7 +241,7 @@ async def test_everything_that_waits_can_be_refused(path):
 
 async def test_after_a_change_of_spec_what_waits_travels_alone(path):
     first, second = path.submit(1), path.submit(2)
-    path.pipeline.respec(path.spec, path.pipeline.latency)
+    path.pipeline.respec(path.spec)
     channel = path.start_worker(known=SLOW)
     while channel.in_flight():
         channel.finish()
