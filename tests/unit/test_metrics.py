@@ -1,0 +1,106 @@
+import inspect
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from headrace import errors
+from headrace.events import BatchDone, RequestsDropped, RequestsFailed, VersionChanged, WorkerDied
+from headrace.telemetry.metrics import COUNTERS, GAUGES, HISTOGRAMS, Histogram, Metrics
+
+LABELS = {"skill": "m", "version": "1"}
+BATCH = BatchDone("m", "1", 3, [0.003, 0.004], [0.001, 0.0005], 0.002, 0.0, 0.0)
+
+
+def metrics_after(*events, waiting=()):
+    metrics = Metrics(lambda: waiting)
+    for event in events:
+        metrics(event)
+    return metrics
+
+
+def samples(metrics):
+    text = metrics.exposition()[0].decode()
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def sample(metrics, name, **labels):
+    return samples(metrics)[name, *sorted((LABELS | labels).items())]
+
+
+@pytest.mark.parametrize(
+    ("value", "bucket"), [(0, 0), (1, 0), (1.001, 1), (2, 1), (4, 2), (4.001, 3), (float("inf"), 3)]
+)
+def test_a_value_counts_in_the_first_bucket_that_holds_it(value, bucket):
+    histogram = Histogram((1.0, 2.0, 4.0))
+    histogram.observe([value])
+    assert histogram.counts.index(1) == bucket
+
+
+def test_buckets_are_cumulative_and_end_with_all():
+    histogram = Histogram((1.0, 2.0))
+    histogram.observe([0.5, 1.5, 1.5, 9])
+    assert histogram.buckets() == [("1.0", 1), ("2.0", 3), ("+Inf", 4)]
+    assert histogram.total == 12.5
+
+
+def test_a_batch_counts_once_and_each_of_its_requests_once():
+    metrics = metrics_after(BATCH, BATCH)
+    assert sample(metrics, "inference_latency_seconds_count") == 4
+    assert sample(metrics, "inference_queue_seconds_count") == 4
+    assert sample(metrics, "inference_compute_seconds_count") == 2
+    assert sample(metrics, "inference_batch_size_count") == 2
+    assert sample(metrics, "inference_batch_size_sum") == 6
+    assert sample(metrics, "inference_requests_total", outcome="ok") == 4
+
+
+def test_sums_are_seconds():
+    metrics = metrics_after(BATCH)
+    assert sample(metrics, "inference_latency_seconds_sum") == pytest.approx(0.007)
+    assert sample(metrics, "inference_compute_seconds_sum") == pytest.approx(0.002)
+
+
+def test_buckets_are_as_prometheus_reads_them():
+    metrics = metrics_after(BATCH)
+    assert sample(metrics, "inference_latency_seconds_bucket", le="0.002") == 0
+    assert sample(metrics, "inference_latency_seconds_bucket", le="0.005") == 2
+    assert sample(metrics, "inference_latency_seconds_bucket", le="+Inf") == 2
+    assert sample(metrics, "inference_batch_size_bucket", le="4.0") == 1
+
+
+def test_failures_and_drops_are_outcomes():
+    metrics = metrics_after(RequestsFailed("m", "1", "timeout", [5.0, 5.0]), RequestsDropped("m", "1", 3))
+    assert sample(metrics, "inference_requests_total", outcome="timeout") == 2
+    assert sample(metrics, "inference_requests_total", outcome="dropped") == 3
+
+
+def test_deaths_are_those_of_the_worker():
+    metrics = metrics_after(WorkerDied("m", "1", "was killed", 1), WorkerDied("m", "1", "was killed", 2))
+    assert sample(metrics, "worker_deaths_total") == 2
+
+
+def test_gauges_are_asked_for_when_somebody_scrapes():
+    metrics = metrics_after(VersionChanged("m", "1", "READY", ""), waiting=[("m", "1", 7, 700, True)])
+    names = ("inference_waiting_requests", "inference_waiting_bytes", "model_ready")
+    assert [sample(metrics, name) for name in names] == [7, 700, 1]
+
+
+def test_every_metric_is_described_before_anything_happened():
+    text, content_type = metrics_after().exposition()
+    for name in (*HISTOGRAMS, *COUNTERS, *GAUGES):
+        assert f"# HELP {name}" in text.decode()
+    assert content_type.startswith("text/plain")
+
+
+def test_models_are_told_apart():
+    metrics = metrics_after(BATCH, BatchDone("other", "2", 1, [1.0], [0.0], 1.0, 0.0, 0.0))
+    assert sample(metrics, "inference_batch_size_count", skill="other", version="2") == 1
+    assert sample(metrics, "inference_batch_size_count") == 1
+
+
+def test_no_error_has_the_code_of_another_outcome():
+    codes = {each.code for _, each in inspect.getmembers(errors, inspect.isclass) if hasattr(each, "code")}
+    assert not codes & {"ok", "dropped"}
