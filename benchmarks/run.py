@@ -1,0 +1,112 @@
+"""The benchmarks: `python benchmarks/run.py [quick] [ROW ...]`, or `make bench`.
+
+Builds and installs what it needs under .bench/, measures row by row, and leaves .bench/report.md and report.json.
+The full run takes up to 25 minutes, `quick` two; a short run shows that things work, not how fast they are.
+Ends with 1 if an answer was wrong or missing, or a row could not be measured. A missed target is not an error.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import report
+import row_binary
+import row_gateway
+import row_generator
+import row_images
+import row_mlp
+import row_saturated
+import row_start
+from bench import Bench
+from report import Row
+
+ROWS: dict[str, Callable[[Bench], Row]] = {
+    "generator": row_generator.measure,
+    "gateway": row_gateway.measure,
+    "start": row_start.measure,
+    "mlp": row_mlp.measure,
+    "binary": row_binary.measure,
+    "resnet": row_saturated.resnet,
+    "minilm": row_saturated.minilm,
+    "images": row_images.measure,
+}
+BUSY_MACHINE = 0.3
+"""Load average a core above which somebody else is at work."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "what", nargs="*", metavar="quick|ROW", help=f"rows: {', '.join(ROWS)}; all if none is named"
+    )
+    names = parser.parse_args().what
+    if unknown := [name for name in names if name not in {"quick", *ROWS}]:
+        parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(ROWS)}")
+    bench = Bench(Path(__file__).parents[1] / ".bench", is_quick="quick" in names)
+    bench.folder.mkdir(exist_ok=True)
+    heading = describe(bench)
+    for folder in bench.folder.glob("profiles*"):
+        shutil.rmtree(folder)  # what another version measured, or beside other work, is not to be trusted
+    rows: dict[str, Row] = {}
+    failed = []
+    for name in [name for name in ROWS if name in names] or list(ROWS):
+        bench.say(f"row {name}")
+        try:
+            rows[name] = ROWS[name](bench)
+        except Exception as exc:  # noqa: BLE001 - the other rows are still worth having
+            failed.append(name)
+            rows[name] = Row(name, f"Could not be measured: {type(exc).__name__}: {exc}")
+            bench.say(rows[name].how)
+        report.write(bench.folder, heading + verdict(bench), rows)
+    print(report.write(bench.folder, heading + verdict(bench), rows))
+    bench.say(f"done; the report is in {bench.folder / 'report.md'}")
+    return 1 if failed or bench.faults else 0
+
+
+def describe(bench: Bench) -> str:
+    """When and where."""
+    versions = ", ".join(
+        f"{name} {metadata.version(name)}" for name in ("headrace", "onnxruntime", "uvicorn", "numpy")
+    )
+    cores = len(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
+    lines = [
+        f"# Benchmarks{', a quick run: figures are rough' if bench.is_quick else ''}",
+        f"""{time.strftime("%Y-%m-%d %H:%M")}, {processor()}, {cores} cores, {platform.system()} {platform.release()}, \
+Python {platform.python_version()}, {versions}. The load generator is pinned to one of these cores, servers may use all of \
+them; everything talks over loopback.""",
+    ]
+    if load > BUSY_MACHINE * cores:
+        lines.append(
+            f"The machine was busy when this began (load average {load:.1f}): read nothing into the figures."
+        )
+    return "\n\n".join(lines)
+
+
+def verdict(bench: Bench) -> str:
+    """On the answers."""
+    text = (
+        f"\n\n{bench.answers:,} answers were measured and each was held against the bare runtime's: byte for byte "
+        f"against answers found right before, else as numbers (|a - b| ≤ 10⁻⁵ + 10⁻⁴·|b|; padded sentences 10⁻⁴ + "
+        f"10⁻⁴·|b|; {bench.checked:,} times)."
+    )
+    if bench.faults:
+        return text + " **Wrong or missing:** " + "; ".join(bench.faults)
+    return text + " None was wrong or missing."
+
+
+def processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
