@@ -70,7 +70,7 @@ def show(skills: list[Skill], served: Served) -> None:
     console.print()
     head(f"{traffic.SECONDS:g} seconds of mixed traffic")
     traffic.send(served.address, loads, console)
-    console.print()
+    console.print(end="" if console.is_terminal else "\n")  # which a live table ends with only on a terminal
     head("all those answers compared with onnxruntime by itself")
     compare(loads)
     console.print()

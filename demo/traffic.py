@@ -77,22 +77,23 @@ def send(address: str, loads: list[Load], console: Console) -> None:
         Failure: a request was not answered.
     """
     try:
-        asyncio.run(_send(address, loads, console))
+        with Live(console=console, auto_refresh=False) as live:
+            asyncio.run(_send(address, loads, live))
     except ExceptionGroup as exc:
         raise Failure(f"a request was not answered: {exc.exceptions[0]!r}") from exc
 
 
-async def _send(address: str, loads: list[Load], console: Console) -> None:
+async def _send(address: str, loads: list[Load], live: Live) -> None:
+    clients = [(each, first) for each in loads for first in range(CLIENTS[each.skill.name])]
     async with triton_aio.InferenceServerClient(address, conn_limit=64) as client:
         for load in loads:
             load.before = load.now = await counts(client, load)
         started = time.perf_counter()
-        with Live(console=console, auto_refresh=False) as live:
-            async with asyncio.TaskGroup() as tasks:
-                for load, first in [(load, n) for load in loads for n in range(CLIENTS[load.skill.name])]:
-                    tasks.create_task(keep_asking(client, load, first, started + SECONDS))
-                tasks.create_task(keep_showing(client, loads, live, started))
-            await show(client, loads, live, started)
+        async with asyncio.TaskGroup() as tasks:
+            for load, first in clients:
+                tasks.create_task(keep_asking(client, load, first, started + SECONDS))
+            tasks.create_task(keep_showing(client, loads, live, started))
+        await show(client, loads, live, started)
 
 
 async def keep_showing(
