@@ -70,7 +70,9 @@ def show(skills: list[Skill], served: Served) -> None:
     console.print()
     head(f"{traffic.SECONDS:g} seconds of mixed traffic")
     traffic.send(served.address, loads, console)
-    console.print(end="" if console.is_terminal else "\n")  # which a live table ends with only on a terminal
+    if not console.is_terminal:
+        console.print()  # only on a terminal does a live table end its last line
+    console.print()
     head("all those answers compared with onnxruntime by itself")
     compare(loads)
     console.print()
