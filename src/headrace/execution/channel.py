@@ -88,10 +88,15 @@ class Channel:
             self._stop_reading()
 
     def close(self) -> list[InFlight]:
-        """End the instance; returns what it will not answer any more, oldest first. Again: nothing."""
-        lost = self.in_flight()
+        """End the instance; returns what it will not answer any more, oldest first. Again: nothing.
+
+        An instance runs one batch at a time, so all but the oldest had not begun.
+        """
         if self._socket.fileno() < 0:
-            return lost
+            return []
+        while self._in_flight and self._read():
+            pass  # what it had answered before it ended
+        lost = self.in_flight()
         self._in_flight.clear()
         self._stop_reading()
         self._socket.close()
@@ -103,16 +108,17 @@ class Channel:
     def _stop_reading(self) -> None:
         self._loop.remove_reader(self._socket.fileno())
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Take in one answer; False if none has come."""
         try:
             size = self._socket.recv_into(self._message)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             size = 0
         if not size:
             self._stop_reading()
-            return
+            return False
         result = decode_result(self._message[:size])
         slot, batch = self._in_flight.pop(result.batch)
         self._on_credit()
@@ -123,3 +129,4 @@ class Channel:
         else:
             batch.on_failed(result)
         self._free.append(slot)
+        return True
