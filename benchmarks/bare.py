@@ -18,6 +18,8 @@ import workloads
 from workloads import Feed
 
 Batch = tuple[int, Feed]
+PREPARED = 3
+"""Times the sentences are cut into batches, differently where the batch does not divide them."""
 
 
 class Turns:
@@ -48,7 +50,7 @@ def image_batches(sizes: dict[str, int]) -> Iterator[Batch]:
 
 
 def sentence_batches(rows: int, window: int) -> Iterator[Batch]:
-    """Batches of so many rows, padded to their longest.
+    """Batches of so many rows, padded to their longest, made before the clock runs.
 
     Args:
         rows: of a batch.
@@ -56,13 +58,15 @@ def sentence_batches(rows: int, window: int) -> Iterator[Batch]:
     """
     feeds = workloads.sentence_feeds()
     arriving = cycle(feeds)
-    while True:
+    batches: list[Batch] = []
+    while sum(size for size, _ in batches) < PREPARED * len(feeds):
         group = [next(arriving) for _ in range(max(window, rows))]
         if window > 1:
             group.sort(key=lambda feed: feed["input_ids"].shape[1])
         for start in range(0, len(group), rows):
             chosen = group[start : start + rows]
-            yield len(chosen), pad(chosen)
+            batches.append((len(chosen), pad(chosen)))
+    return cycle(batches)
 
 
 def pad(feeds: list[Feed]) -> Feed:

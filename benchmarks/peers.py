@@ -6,6 +6,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from ctypes import CDLL
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,8 +74,8 @@ def pip(python: Path, packages: list[str]) -> str | None:
         return f"{packages[-1]} could not be installed: {exc}"
     if done.returncode == 0:
         return None
-    errors = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines()
-    return f"{packages[-1]} could not be installed: {' '.join(errors)[-300:]}"
+    last = (done.stderr.strip().splitlines() or ["pip says nothing"])[-1]
+    return f"{packages[-1]} could not be installed: {last[-300:]}"
 
 
 def prepare_triton(server: Path) -> str | None:
@@ -83,9 +84,12 @@ def prepare_triton(server: Path) -> str | None:
     stub = server / "python_backend_stubs" / version / STUB
     if not stub.is_file():
         return f"Triton's Python backend has no stub for Python {version}"
-    library = Path(sysconfig.get_config_var("LIBDIR") or ".") / f"libpython{version}.so.1.0"
-    if not library.is_file():
-        return f"Triton's Python backend needs {library.name}, which this Python does not have"
+    library = f"libpython{version}.so.1.0"
+    if not (Path(sysconfig.get_config_var("LIBDIR") or ".") / library).is_file():
+        try:
+            CDLL(library)  # where the system's loader looks for it
+        except OSError:
+            return f"Triton's Python backend needs {library}, which is not installed"
     target = server / "backends" / "python" / STUB
     if not target.exists():
         shutil.copy2(stub, target)

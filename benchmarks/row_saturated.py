@@ -25,8 +25,8 @@ PROFILE_LIMIT_S = 120.0
 
 HOW = f"""{{what}} Binary tensors, {CONNECTIONS} connections, {{threads}} thread(s) x {{instances}} instance(s) as headrace \
 measured them to be best. Busy: Δinference_compute_seconds_sum / (wall x instances). The bare loop is a process of its own \
-that runs batches of the same sizes with as many threads and instances and nothing else on the machine, while the server \
-shares its cores with the load generator."""
+that runs batches of the same sizes with as many threads and instances (one session, onnxruntime's default options) and \
+nothing else on the machine, while the server shares its cores with the load generator."""
 
 
 @dataclass
