@@ -65,6 +65,7 @@ class Pipeline:
         self._dispatch_pending = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = inf
+        self._suspect: Batch | None = None
         self.batches_done = 0
 
     def snapshot(self) -> Snapshot:
@@ -120,12 +121,16 @@ class Pipeline:
         self.spec = spec
 
     def detach(self) -> None:
-        """The worker is gone: what it was given is tried once more, alone, or answered."""
+        """The worker is gone: what it ran is tried once more, alone, or answered; what it had not begun just waits."""
         channels, self._channels = self._channels, []
         for channel in channels:
-            for batch in channel.close():
+            for at, batch in enumerate(channel.close()):
                 assert isinstance(batch, Batch), "channels of a pipeline carry its batches"
-                self.retry_or_refuse(batch.tickets, WorkerLost(self.spec.name))
+                if at == 0:
+                    self.retry_or_refuse(batch.tickets, WorkerLost(self.spec.name))
+                else:
+                    self._put_back(batch.tickets)
+        self._suspect = None
 
     def refuse_all(self, error: HeadraceError) -> None:
         """Answer everything that waits with an error."""
@@ -159,17 +164,14 @@ class Pipeline:
                 self._refuse([ticket], error)
                 continue
             ticket.is_retry = True
-            ticket.state = State.WAITING
-            self._queue.add(ticket)
-        if self._queue.waiting and not self._dispatch_pending:
-            self._dispatch_pending = True
-            self._loop.call_soon(self.dispatch)
+            self._put_back([ticket])
 
     def done(self, batch: "Batch", done: Done, outputs: Region) -> None:
         """Answer a batch's tickets."""
         seconds = (done.ended - done.started) * NANOSECONDS
         started = done.started * NANOSECONDS
         self.batches_done += 1
+        self._clear(batch)
         if batch.rows:
             self.latency.observe(batch.cost, batch.rows, seconds)
         source = BatchOutputs(self.spec.outputs, read_outputs(self.spec, done.outputs, outputs))
@@ -195,6 +197,7 @@ class Pipeline:
 
     def failed(self, batch: "Batch", failed: Failed) -> None:
         """The backend raised: whoever shared the batch is tried alone, so that only the culprit gets the error."""
+        self._clear(batch)
         error = InvalidRequest(failed.reason) if failed.is_input else InferenceFailed(failed.reason)
         if len(batch.tickets) == 1:
             batch.tickets[0].is_retry = True
@@ -203,8 +206,10 @@ class Pipeline:
     def _send_to(self, channel: Channel) -> bool:
         """Send one batch, if now is the time for it; False if not."""
         candidates = self._queue.candidates()
-        if candidates is None:
+        if candidates is None or self._suspect is not None:
             return False
+        if candidates.is_suspect and not all(each.is_idle for each in self._channels):
+            return False  # should it end the worker once more, nobody else goes with it
         cost = candidates.group.cost
         limit = self._limits.max_rows if self.spec.joins_requests else 1
         cap = self.latency.best_rows(cost, limit)
@@ -215,9 +220,29 @@ class Pipeline:
             return False
         tickets = self._queue.take(candidates, rows)
         batch = Batch(self, tickets, cost, self._clock())
+        if candidates.is_suspect:
+            self._suspect = batch
         placed = place_inputs(self.spec, tickets, batch.rows, channel.inputs())
         channel.send(batch, placed, batch.wanted())
         return True
+
+    def _put_back(self, tickets: list[Ticket]) -> None:
+        for ticket in tickets:
+            if ticket.state is State.RUNNING:
+                ticket.state = State.WAITING
+                self._queue.add(ticket)
+        self._wake()
+
+    def _clear(self, batch: "Batch") -> None:
+        """A suspect did no harm: the others may go on."""
+        if self._suspect is batch:
+            self._suspect = None
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._queue.waiting and not self._dispatch_pending:
+            self._dispatch_pending = True
+            self._loop.call_soon(self.dispatch)
 
     def _refuse(self, tickets: list[Ticket], error: HeadraceError) -> None:
         now = self._clock()

@@ -16,11 +16,17 @@ SHORT_RUN_S = 2e-3
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Tickets that could share the next batch. `is_alone`: one that must not share it."""
+    """Tickets that could share the next batch.
+
+    Attributes:
+        is_alone: it is one that must not share it.
+        is_suspect: it is one that a worker has failed with before; nothing else may run while it does.
+    """
 
     group: Group
     tickets: int
     is_alone: bool
+    is_suspect: bool = False
 
 
 def choose_rows(candidates: Candidates, cap: int, instance_is_idle: bool, run_s: float | None) -> int:

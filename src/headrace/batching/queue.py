@@ -66,7 +66,8 @@ class RequestQueue:
         if not (head := self._head()):
             return None
         if head is self._alone:
-            return Candidates(head[0][2].request.group, 1, is_alone=True)
+            only = head[0][2]
+            return Candidates(only.request.group, 1, is_alone=True, is_suspect=only.is_retry)
         group = head[0][2].request.group
         tickets = len(head)
         if group.edges:
