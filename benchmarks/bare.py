@@ -79,7 +79,7 @@ def pad(feeds: list[Feed]) -> Feed:
 
 def loop(spec: dict[str, Any], batches: Iterator[Batch]) -> dict[str, Any]:
     """As many threads as the server has instances, each running batches of one session until the time is over."""
-    session = workloads.bare_session(Path(spec["model"]), spec["threads"])
+    session = workloads.bare_session(Path(spec["model"]), spec["threads"], spins=spec["spins"])
     turns, clock = Turns(batches), time.perf_counter
     times: list[tuple[int, float]] = []
     warm = clock() + spec["warm_s"]

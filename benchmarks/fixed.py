@@ -1,6 +1,7 @@
 """A server that answers everything with the same bytes: what the load generator can reach. `python fixed.py PORT`."""
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -28,4 +29,5 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(main(int(sys.argv[1])))

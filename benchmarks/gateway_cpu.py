@@ -49,6 +49,10 @@ SPEC = ModelSpec(
 )
 
 
+async def no_app(*_: object) -> None:
+    """Infer requests never come here."""
+
+
 class ForgetfulTransport(asyncio.Transport):
     """Counts answers and remembers only whether the last was right."""
 
@@ -142,7 +146,7 @@ class Harness:
         catalog = Catalog(settings, clock, report)
         catalog._models["mlp"] = {"1": ReadyVersion(pipeline)}  # type: ignore[dict-item]
         desk = Desk(catalog, settings, clock, lambda: pipeline)
-        config = uvicorn.Config(lambda: None, ws="none", log_config=None, access_log=False, lifespan="off")
+        config = uvicorn.Config(no_app, ws="none", log_config=None, access_log=False, lifespan="off")
         config.load()
         state = ServerState()
         self.protocols = []

@@ -23,9 +23,10 @@ PADDED_ATOL = 1e-4
 Feed = dict[str, np.ndarray]
 
 
-def bare_session(model: Path, threads: int = 1) -> ort.InferenceSession:
+def bare_session(model: Path, threads: int = 1, *, spins: bool = True) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
     options.log_severity_level = 4
     return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
