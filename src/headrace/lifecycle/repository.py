@@ -62,7 +62,7 @@ def models_in(path: Path) -> list[tuple[Path, list[Source]]]:
         return [(path, versions)]
     models: list[tuple[Path, list[Source]]] = []
     for child in sorted(path.iterdir()):
-        if child.is_file() and backend_for(child):
+        if not child.is_dir() and backend_for(child):  # a link to nowhere too: loading it says so
             models.append((child, [file_source(child)]))
         elif child.is_dir() and not child.name.startswith("."):
             if versions := version_folders(child):
