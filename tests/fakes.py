@@ -84,6 +84,7 @@ class PuppetChannel:
         self._sent = 0
         self.is_closed = False
         self.given: list[list[float]] = []  # the first element of each row, batch by batch
+        self.begun: list[list[float]] = []  # the same of those it ran, or was running when it was lost
 
     @property
     def credits(self) -> int:
@@ -130,6 +131,8 @@ class PuppetChannel:
 
     def close(self) -> list[InFlight]:
         lost = self.in_flight()
+        if lost:
+            self._take()
         self._in_flight.clear()
         if not self.is_closed:
             self.is_closed = True
@@ -140,7 +143,9 @@ class PuppetChannel:
 
     def _take(self) -> tuple[int, int, InFlight, np.ndarray]:
         number = min(self._in_flight)
-        return (number, *self._in_flight.pop(number))
+        slot, batch, rows = self._in_flight.pop(number)
+        self.begun.append(rows[:, 0].tolist())
+        return number, slot, batch, rows
 
 
 class Path:
@@ -159,12 +164,14 @@ class Path:
         self.events: list[Event] = []
         self.pipeline = Pipeline(self.spec, Limits(max_queue_bytes, max_rows), clock, self.events.append)
         self.channels: list[PuppetChannel] = []
+        self.all_channels: list[PuppetChannel] = []  # of all workers so far
 
     def start_worker(
         self, instances: int = 1, known: dict[int, dict[int, float]] | None = None
     ) -> PuppetChannel:
         """A worker is there with idle instances; returns the first."""
         self.channels = [PuppetChannel(self.pipeline.dispatch, self.clock) for _ in range(instances)]
+        self.all_channels += self.channels
         self.pipeline.attach(self.channels, self.spec, LatencyModel(known))
         return self.channels[0]
 

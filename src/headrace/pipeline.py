@@ -222,7 +222,12 @@ class Pipeline:
         batch = Batch(self, tickets, cost, self._clock())
         if candidates.is_suspect:
             self._suspect = batch
-        placed = place_inputs(self.spec, tickets, batch.rows, channel.inputs())
+        try:
+            placed = place_inputs(self.spec, tickets, batch.rows, channel.inputs())
+        except (MemoryError, OSError, ValueError) as exc:
+            self._clear(batch)
+            self.retry_or_refuse(tickets, InferenceFailed(f"the batch cannot be laid out: {exc}"))
+            return True
         channel.send(batch, placed, batch.wanted())
         return True
 

@@ -1,7 +1,7 @@
 import asyncio
 
 import pytest
-from fakes import WIDTH, Path, model
+from fakes import WIDTH, Path, model, tensor
 
 from headrace.batching.ticket import State
 from headrace.errors import (
@@ -186,6 +186,24 @@ async def test_a_request_that_failed_alone_is_not_run_again(path):
     assert (errors_of(only), len(channel.given)) == ([InferenceFailed], 1)
 
 
+async def test_a_batch_that_cannot_be_laid_out_is_tried_one_by_one():
+    spec = model(tensor("x", shape=(-1, -1, -1), batch_axis=1))
+    path = Path(asyncio.get_running_loop().time, spec=spec)
+    channel = path.start_worker()
+    huge = {
+        "shapes": ((0, 1, 2**60),),
+        "tensors": (b"",),
+        "nbytes": 0,
+    }  # two of them are more than numpy can think of
+    both = [path.submit(**huge), path.submit(**huge)]
+    await tick()
+    while channel.in_flight():
+        channel.finish()
+        await tick()
+    assert [each.client.ends for each in both] == [1, 1]
+    path.close()
+
+
 async def test_what_the_runtime_calls_bad_input_is_the_senders_to_change(path):
     channel = path.start_worker()
     only = path.submit()
@@ -208,6 +226,31 @@ async def test_a_lost_workers_tickets_are_retried_by_the_next_one(path):
     assert rows_of(running, other, waiting) == [[2], [4], [6]]
     assert [1] in channel.given
     assert [2] in channel.given  # each alone
+
+
+async def test_what_a_lost_worker_had_not_begun_just_waits_again(path):
+    path.start_worker(known=QUICK)
+    path.submit(1)
+    await tick()
+    staged = path.submit(2)
+    await tick()
+    path.lose_worker()
+    assert (staged.state, staged.is_retry) == (State.WAITING, False)
+
+
+async def test_a_suspect_runs_with_nobody_beside_it(path):
+    path.start_worker()
+    suspect = path.submit(1, within=1)
+    await tick()
+    path.lose_worker()
+    first = path.start_worker(instances=2)
+    path.submit(2)
+    await tick()
+    assert [each.given for each in path.channels] == [[[1]], []]
+    first.finish()
+    await tick()
+    assert suspect.client.rows == [2]
+    assert sum(len(each.given) for each in path.channels) == 2
 
 
 async def test_tickets_that_lose_two_workers_are_answered(path):

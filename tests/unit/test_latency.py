@@ -89,6 +89,11 @@ def test_the_cap_is_the_smallest_batch_with_about_the_best_throughput(points, li
     assert learned(points).best_rows(COST, limit) == expected
 
 
+def test_a_run_too_short_for_the_clock_is_a_run_all_the_same():
+    assert learned({1: 0.0, 2: 0.010, 4: 0.010}).best_rows(COST, 64) == 1
+    assert learned({1: 0.0}).best_rows(COST, 64) == 64
+
+
 def test_the_cap_gives_up_almost_no_throughput():
     model = learned({rows: 0.008 + 0.002 * rows for rows in (1, 2, 4, 8, 16, 32)})
     rows = model.best_rows(COST, 32)

@@ -19,6 +19,7 @@ REFIT_AFTER = 8
 """Runs between two fits of a curve."""
 QUANTILE, STEP = 0.95, 0.02
 LEAST_FACTOR = 1.05
+SHORTEST_S = 1e-9
 WORTH_CAPPING_S = 1e-3
 """Shorter runs are not capped by throughput: the gateway's work a batch would outweigh what is won."""
 ENOUGH = 0.95
@@ -118,7 +119,7 @@ class LatencyModel:
 def fit(sizes: dict[int, deque[tuple[int, float]]]) -> Curve:
     """Medians by batch size, made monotone."""
     curve: Curve = []
-    slowest = 0.0
+    slowest = SHORTEST_S
     for size in sorted(sizes):
         rows = sum(run[0] for run in sizes[size]) / len(sizes[size])
         slowest = max(slowest, median(run[1] for run in sizes[size]))
