@@ -36,6 +36,15 @@ def run_when_idle() -> None:
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
+def waited_for_core_s() -> float:
+    """Seconds the main thread was ready to run and no core was free; 0 where the kernel does not count them."""
+    try:
+        with open("/proc/self/schedstat") as file:  # noqa: PTH123 - a kernel file, not a path of ours
+            return int(file.read().split()[1]) * 1e-9
+    except (OSError, IndexError):
+        return 0.0
+
+
 def usable_cores() -> int:
     """Cores this process may run on, within its control group's quota (v1 and v2)."""
     cores = len(os.sched_getaffinity(0))

@@ -8,9 +8,14 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
+from math import inf
+
+import numpy as np
 
 from headrace.backends.base import Backend
+from headrace.execution import linux
 from headrace.execution.probe import Probe
 
 WORTH_THREADS_S = 2e-3
@@ -22,9 +27,20 @@ COMPARED_S = 0.03
 KNEE = 1.05
 """The sweep ends when twice the rows give less than this times the throughput."""
 REPEATS = 3
+NOISY = 0.1
+"""A comparison that waited for a core for more than this share of its time says nothing."""
 
 
-def arrange(load: Callable[[int], Backend], probe: Probe, cores: int, rows: int) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """How a model is run. `is_noisy`: not measured, since the machine was busy with something else."""
+
+    threads: int
+    instances: int
+    is_noisy: bool = False
+
+
+def arrange(load: Callable[[int], Backend], probe: Probe, cores: int, rows: int) -> Arrangement:
     """The fastest of one thread, `cores` threads, and `cores` instances of one thread.
 
     Args:
@@ -34,26 +50,34 @@ def arrange(load: Callable[[int], Backend], probe: Probe, cores: int, rows: int)
         rows: the largest batch to compare with.
 
     Returns:
-        Threads and instances; the probe then holds a backend opened with so many threads.
+        The fastest, or where the machine was too busy to tell the usual one: an instance a core. The probe then holds
+        a backend opened with so many threads.
     """
     single = probe.backend
     first = seconds(lambda: probe.run(probe.row(0)))
     rows = min(rows, max(1, int(COMPARED_S / first)))
     inputs = probe.batch([probe.row(seed) for seed in range(rows)])
-    one = seconds(lambda: probe.run(inputs))
-    if cores == 1 or one < WORTH_THREADS_S:
-        return 1, 1
+    if cores == 1 or seconds(lambda: probe.run(inputs)) < WORTH_THREADS_S:
+        return Arrangement(1, 1)
     parallel = load(cores)
-    probe.backend = parallel
-    threads = seconds(lambda: probe.run(inputs))
-    probe.backend = single
-    instances = seconds_together(single, probe, rows, cores) / cores
-    if instances * GAIN < min(threads, one):
-        return 1, cores
+    names = [each.name for each in single.outputs]
+    parallel.run(inputs, names)
+    one = threads = together = inf
+    started, waited = time.perf_counter(), linux.waited_for_core_s()
+    for _ in range(REPEATS):
+        # In turn, and the best of each: what else the machine does comes and goes.
+        one = min(one, once(partial(single.run, inputs, names)))
+        threads = min(threads, once(partial(parallel.run, inputs, names)))
+        together = min(together, seconds_together(single, inputs, cores) / cores)
+    waited = linux.waited_for_core_s() - waited
+    if waited > NOISY * (time.perf_counter() - started):
+        return Arrangement(1, cores, is_noisy=True)
+    if together * GAIN < min(threads, one):
+        return Arrangement(1, cores)
     if threads * GAIN < one:
         probe.backend = parallel
-        return cores, 1
-    return 1, 1
+        return Arrangement(cores, 1)
+    return Arrangement(1, 1)
 
 
 def sweep(probe: Probe, largest: int, budget_s: float) -> dict[int, float]:
@@ -76,19 +100,20 @@ def sweep(probe: Probe, largest: int, budget_s: float) -> dict[int, float]:
 
 def seconds(run: Callable[[], object]) -> float:
     """Median seconds of a few runs."""
-    times = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+    return statistics.median(once(run) for _ in range(REPEATS))
 
 
-def seconds_together(backend: Backend, probe: Probe, rows: int, instances: int) -> float:
-    """Median seconds of a run while as many instances run at once."""
-    inputs = probe.batch([probe.row(seed) for seed in range(rows)])
+def once(run: Callable[[], object]) -> float:
+    """Seconds of one run."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def seconds_together(backend: Backend, inputs: dict[str, np.ndarray], instances: int) -> float:
+    """Seconds of a run while as many instances run at once; the slowest of them counts."""
     names = [each.name for each in backend.outputs]
     clones = [backend.clone() for _ in range(instances)]
     with ThreadPoolExecutor(instances) as pool:
-        jobs = [pool.submit(seconds, partial(clone.run, inputs, names)) for clone in clones]
-        return statistics.median(job.result() for job in jobs)
+        jobs = [pool.submit(once, partial(clone.run, inputs, names)) for clone in clones]
+        return max(job.result() for job in jobs)

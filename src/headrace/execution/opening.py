@@ -51,7 +51,7 @@ class Opening:
         """
         load = self._load
         known = self._store.read(self._key)
-        if known is not None and known.spec is not None:
+        if known is not None and known.spec is not None and not known.is_noisy:
             return self._open_known(known, known.spec)
         probe = self._probe(load.threads or 1)
         started = time.perf_counter()
@@ -91,16 +91,17 @@ class Opening:
 
     def _measure(self, probe: Probe, spec: ModelSpec, budget_s: float) -> Profile:
         load = self._load
-        threads, instances = load.threads or 1, load.instances or 1
+        chosen = measure.Arrangement(load.threads or 1, load.instances or 1)
         if not probe.runs:
-            return Profile(spec, instances, threads)
+            return Profile(spec, chosen.instances, chosen.threads)
         if load.threads is None and load.instances is None:
             compared = COMPARED_ROWS if spec.joins_requests else 1
-            threads, instances = measure.arrange(self._loaded, probe, load.cores, compared)
+            chosen = measure.arrange(self._loaded, probe, load.cores, compared)
         row_bytes = sum(array.nbytes for array in probe.row(0).values())
         largest = min(load.max_rows, max(1, LARGEST_SWEEP_BYTES // max(1, row_bytes)))
         latencies = measure.sweep(probe, largest if spec.joins_requests else 1, budget_s)
-        return Profile(spec, instances, threads, {probe.row_cost(): latencies})
+        known = {probe.row_cost(): latencies}
+        return Profile(spec, chosen.instances, chosen.threads, known, chosen.is_noisy)
 
     def _probe(self, threads: int) -> Probe:
         return Probe(self._loaded(threads), max_batch_size=self._load.max_batch_size, pads=self._load.pads)

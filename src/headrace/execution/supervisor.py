@@ -63,14 +63,15 @@ class Worker:
         """End it now; `on_exit` follows."""
         self._process.kill()
 
-    def _on_report(self) -> None:
+    def _on_report(self) -> bool:
+        """Take one report in; False if there is none."""
         try:
             received = receive_report(self._control)
         except BlockingIOError:
-            return
+            return False
         if received is None:
             self._loop.remove_reader(self._control.fileno())
-            return
+            return False
         report, fds = received
         match report:
             case Ready() as ready:
@@ -81,11 +82,14 @@ class Worker:
                 self._events.on_ready(self, ready)
             case LoadRefused(reason):
                 self._events.on_refused(self, reason)
+        return True
 
     def _on_exit(self) -> None:
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         code = self._process.wait()
+        while self._control.fileno() >= 0 and self._on_report():
+            pass  # what it reported before it ended
         self._close_control()
         reason = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         self._events.on_exit(self, reason)

@@ -25,6 +25,7 @@ class Profile(msgspec.Struct, frozen=True):
     Attributes:
         spec: what was probed; None if that has not been done.
         instances, threads: the fastest arrangement found.
+        is_noisy: the machine was busy with something else, so the arrangement is to be measured again.
         latencies: cost of a row (Group.cost) → rows → seconds of a run.
     """
 
@@ -32,6 +33,7 @@ class Profile(msgspec.Struct, frozen=True):
     instances: int = 1
     threads: int = 1
     latencies: dict[int, dict[int, float]] = {}
+    is_noisy: bool = False
 
 
 class Load(msgspec.Struct, tag="load"):

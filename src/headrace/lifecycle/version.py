@@ -229,6 +229,7 @@ class ModelVersion:
                 self._profile.instances,
                 self._profile.threads,
                 self.pipeline.latency.known(),
+                self._profile.is_noisy,
             )
             ProfileStore(self._settings.profile_dir).write(self._key, learned)
 
