@@ -10,119 +10,15 @@ from typing import Any
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from headrace.errors import HeadraceError, InvalidRequest, SlowSender, Unavailable
-from headrace.frontends.desk import Desk, Exchange, Head, Response, Route, error_response
+from headrace.errors import HeadraceError, InvalidRequest, SlowSender
+from headrace.frontends.cycle import LARGE_BODY, LeanCycle
+from headrace.frontends.desk import Desk, Head, Response, error_response
 from headrace.frontends.headers import InferHeaders, read_headers
 
-STATUS_LINES = {
-    200: b"HTTP/1.1 200 OK\r\n",
-    400: b"HTTP/1.1 400 Bad Request\r\n",
-    404: b"HTTP/1.1 404 Not Found\r\n",
-    408: b"HTTP/1.1 408 Request Timeout\r\n",
-    431: b"HTTP/1.1 431 Request Header Fields Too Large\r\n",
-    500: b"HTTP/1.1 500 Internal Server Error\r\n",
-    501: b"HTTP/1.1 501 Not Implemented\r\n",
-    503: b"HTTP/1.1 503 Service Unavailable\r\n",
-    504: b"HTTP/1.1 504 Gateway Timeout\r\n",
-}
-BINARY_ANSWER = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\n"
-    b"inference-header-content-length: %d\r\ncontent-length: %d\r\n\r\n%b"
-)
-JSON_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-LARGE_BODY = 1 << 16
-"""A larger body is written by itself rather than copied behind its head."""
 MOST_HEADER_BYTES = 1 << 16
-MOST_CHUNKS = 256
-Headers = list[tuple[bytes, bytes]]
-
-
-class NoEvent:
-    """In place of the event that uvicorn sets to wake an ASGI task: there is no task."""
-
-    def set(self) -> None:
-        """Nobody waits."""
-
-
-NO_EVENT = NoEvent()
-
-
-class LeanCycle(Exchange):
-    """One infer request on a connection. uvicorn asks it what it asks its own cycles."""
-
-    message_event = NO_EVENT
-    header_length: int | None = None
-    size = 0
-    is_started = False
-    body_complete = False
-    response_complete = False
-    disconnected = False
-
-    def __init__(self, desk: Desk, protocol: "LeanProtocol", route: Route, keep_alive: bool) -> None:
-        # Not by way of super: one is made for every request.
-        self.desk = desk
-        self.protocol = protocol
-        self.route = route
-        self.keep_alive = keep_alive
-        self.chunks: list[bytes] | bytearray = []
-
-    def receive(self, chunk: bytes) -> HeadraceError | None:
-        """A piece of the body; the reason not to receive more, or None."""
-        if isinstance(self.chunks, bytearray):
-            self.chunks += chunk
-        elif len(self.chunks) < MOST_CHUNKS:
-            self.chunks.append(chunk)
-        else:
-            # Many tiny chunks: an object each would take many times their bytes.
-            self.chunks = bytearray().join([*self.chunks, chunk])
-        self.size += len(chunk)
-        desk = self.desk
-        desk.received_bytes += len(chunk)
-        if desk.received_bytes > desk.settings.max_received_bytes:
-            return Unavailable("the server is receiving as many bytes as it may: try again later")
-        return desk.refuse_size(self.header_length, self.size)
-
-    def start_if_complete(self) -> None:
-        """Begin once the body is there and the connection's earlier answers are out."""
-        if not self.body_complete or not self.is_started or self.response_complete:
-            return
-        chunks, self.chunks = self.chunks, []
-        if isinstance(chunks, bytearray):
-            body = bytes(chunks)
-        else:
-            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self.begin(self.route, body, self.header_length)
-
-    def respond(self, response: Response) -> None:
-        if not self.response_complete:
-            self.response_complete = True
-            self.desk.received_bytes -= self.size
-            self.protocol.write_response(response, self.keep_alive)
-            self.protocol.finish()
-
-    def respond_body(self, content: bytes, header_length: int | None) -> None:
-        """The same bytes as for any response, with less to do for the most frequent kind."""
-        if not self.keep_alive or len(content) >= LARGE_BODY:
-            super().respond_body(content, header_length)
-        elif not self.response_complete:
-            self.response_complete = True
-            self.desk.received_bytes -= self.size
-            if header_length is None:
-                answer = JSON_ANSWER % (len(content), content)
-            else:
-                answer = BINARY_ANSWER % (header_length, len(content), content)
-            self.protocol.write(answer)
-            self.protocol.finish()
-
-    def disconnect(self) -> None:
-        """The client is gone."""
-        if not self.response_complete:
-            self.response_complete = self.disconnected = True
-            self.desk.received_bytes -= self.size
-            self.drop()
 
 
 class LeanProtocol(HttpToolsProtocol):
@@ -309,7 +205,7 @@ class LeanProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         status, headers, body = response
-        head = [STATUS_LINES[status]]
+        head = [STATUS_LINE[status]]
         for name, value in headers:
             head += (name, b": ", value, b"\r\n")
         head.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")

@@ -1,22 +1,19 @@
 """Second stage of decoding: an envelope held against a model's spec, and its data as tensor bytes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-import msgspec
 from msgspec import structs
 
 from headrace.errors import InvalidRequest, Unsupported
 from headrace.messages import (
     Datatype,
-    Group,
     InferRequest,
     ModelSpec,
     Shape,
     TensorSpec,
     Wanted,
-    bucket_edge,
 )
 from headrace.protocol.envelope import (
     Envelope,
@@ -27,40 +24,15 @@ from headrace.protocol.envelope import (
     RawInput,
     decode_envelope,
 )
-from headrace.protocol.tensors import decode_data, make_reader
+from headrace.protocol.plan import MOST_PLANS, Plan, Planner, Signature
+from headrace.protocol.tensors import decode_data
 from headrace.strings import LENGTH
 
-MOST_ELEMENTS = (1 << 63) - 1
 MICROSECONDS = 1e-6
 LONGEST_TIMEOUT_US = 1 << 64
-MOST_PLANS = 4096
 LONGEST_HEADER = 4096
 MOST_STRING_BYTES = 1 << 16
 """Longer BYTES tensors are looked through by the worker, since the loop would be held up; so they travel alone."""
-
-
-T = TypeVar("T")
-
-Signature = tuple[tuple[str, str, Shape], ...]
-"""Name, datatype and shape of each input, in the order of the request."""
-
-
-class Plan(NamedTuple):
-    """What a signature means for a model.
-
-    Attributes:
-        order: for each input of the request its position in the spec.
-        elements: for each input of the request how many elements it has.
-        readers: for each input of the request what decodes its JSON data.
-        shapes: in the order of the spec.
-        rows: along the batch axis.
-    """
-
-    order: tuple[int, ...]
-    elements: tuple[int, ...]
-    readers: tuple[Callable[[msgspec.Raw], bytes], ...]
-    shapes: tuple[Shape, ...]
-    rows: int
 
 
 class Bound(NamedTuple):
@@ -78,19 +50,12 @@ class RequestDecoder:
         self._spec = spec
         self._inputs = {tensor.name: (at, tensor) for at, tensor in enumerate(spec.inputs)}
         self._has_strings = any(each.itemsize is None for each in spec.inputs)
-        self._plans: dict[Signature, Plan] = {}
+        self._planner = Planner(spec)
         self._wanted_before: dict[Wanted, Wanted] = {}
         self._bound: dict[bytes, Bound] = {}
         self._outputs = {tensor.name: at for at, tensor in enumerate(spec.outputs)}
         everything = tuple(range(len(spec.outputs)))
         self._all = {binary: Wanted(everything, (binary,) * len(everything)) for binary in (False, True)}
-        self._is_fixed = all(
-            -1 not in without(each.shape, each.batch_axis)
-            and (each.batch_axis is not None or not spec.joins_requests)
-            for each in spec.inputs
-        )
-        cost = sum(prod(without(each.shape, each.batch_axis)) for each in spec.inputs)
-        self._fixed_group = Group(cost if self._is_fixed else 0)
 
     def decode(self, body: bytes, header_length: int | None) -> InferRequest:
         """A request from its body; header_length as in Inference-Header-Content-Length.
@@ -119,13 +84,13 @@ class RequestDecoder:
         self._remember(header, envelope, request, len(body))
         return request
 
-    def _cut(self, known: "Bound", body: bytes) -> InferRequest:
+    def _cut(self, known: Bound, body: bytes) -> InferRequest:
         """A binary request whose header was read before: only the data is new."""
         first, view = known.request, memoryview(body)
         tensors = tuple([view[begin:end] for begin, end in known.places])
-        if self._is_fixed:
+        if self._planner.is_fixed:
             return structs.replace(first, tensors=tensors)
-        group, lengths = self._group(first.shapes, tensors, first.wanted)
+        group, lengths = self._planner.group(first.shapes, tensors, first.wanted)
         return structs.replace(first, tensors=tensors, group=group, lengths=lengths)
 
     def _remember(
@@ -149,23 +114,17 @@ class RequestDecoder:
     def _bind_simple(self, envelope: Envelope | LooseEnvelope, body: bytes) -> InferRequest:
         """One input and no wishes, the most frequent request there is: `_bind` without what cannot be."""
         only = envelope.inputs[0]
-        signature = ((only.name, only.datatype, only.shape),)
-        plan = self._plans.get(signature)
-        if (
-            plan is None
-            or only.parameters
-            or not self._is_fixed
-            or type(only) is not RawInput
-            or not only.data
-        ):
+        planner = self._planner
+        if only.parameters or not planner.is_fixed or type(only) is not RawInput or not only.data:
             return self._bind(envelope, body, len(body))
+        plan = planner.plan(((only.name, only.datatype, only.shape),))
         data = plan.readers[0](only.data)
         return InferRequest(
             envelope.id or "",
             plan.shapes,
             (data,),
             plan.rows,
-            self._fixed_group,
+            planner.fixed_group,
             self._all[False],
             len(data),
             None,
@@ -180,7 +139,7 @@ class RequestDecoder:
             signature: Signature = ((only.name, only.datatype, only.shape),)
         else:
             signature = tuple([(each.name, each.datatype, each.shape) for each in inputs])
-        plan = self._plans.get(signature) or self._plan(signature)
+        plan = self._planner.plan(signature)
         tensors: list[bytes | memoryview] = [b""] * len(inputs)
         nbytes = 0
         for place, each in enumerate(inputs):
@@ -204,7 +163,7 @@ class RequestDecoder:
             timeout_s = read_parameters(envelope.parameters) if envelope.parameters else None
         return self._request(envelope.id or "", plan, tensors, wanted, nbytes, timeout_s)
 
-    def _odd_data(self, each: RawInput | LooseInput, plan: "Plan", place: int) -> bytes:
+    def _odd_data(self, each: RawInput | LooseInput, plan: Plan, place: int) -> bytes:
         """Data that was parsed with the rest of the request, or none at all."""
         if isinstance(each, RawInput) or each.data is None:
             raise InvalidRequest(
@@ -213,49 +172,18 @@ class RequestDecoder:
         datatype = self._spec.inputs[plan.order[place]].datatype
         return decode_data(each.name, datatype, plan.elements[place], each.data)
 
-    def _plan(self, signature: Signature) -> "Plan":
-        """What names, datatypes and shapes mean for this model; requests repeat them, so it is kept.
-
-        Raises:
-            InvalidRequest: they are not the model's.
-        """
-        order, elements = [], []
-        shapes: list[Shape] = [()] * len(self._inputs)
-        for name, datatype, shape in signature:
-            found = self._inputs.get(name)
-            if found is None:
-                raise self._unexpected_input(signature, name)
-            at, tensor = found
-            if at in order:
-                raise InvalidRequest(f"input '{name}' already exists in request")
-            self._check_type(tensor, datatype)
-            elements.append(self._check_shape(tensor, shape))
-            order.append(at)
-            shapes[at] = shape
-        if len(order) != len(self._inputs):
-            raise self._wrong_inputs(signature)
-        readers = [
-            make_reader(name, self._spec.inputs[at].datatype, count)
-            for (name, _, _), at, count in zip(signature, order, elements, strict=True)
-        ]
-        plan = Plan(tuple(order), tuple(elements), tuple(readers), tuple(shapes), self._rows(shapes))
-        if len(self._plans) >= MOST_PLANS:
-            self._plans.clear()
-        self._plans[signature] = plan
-        return plan
-
     def _request(
         self,
         request_id: str,
-        plan: "Plan",
+        plan: Plan,
         tensors: list[bytes | memoryview],
         wanted: Wanted,
         nbytes: int,
         timeout_s: float | None,
     ) -> InferRequest:
-        group, lengths = self._fixed_group, None
-        if not self._is_fixed:
-            group, lengths = self._group(plan.shapes, tensors, wanted)
+        group, lengths = self._planner.fixed_group, None
+        if not self._planner.is_fixed:
+            group, lengths = self._planner.group(plan.shapes, tensors, wanted)
         return InferRequest(
             request_id,
             plan.shapes,
@@ -281,7 +209,7 @@ class RequestDecoder:
         shape = deduce_shape(tensor, len(body))
         if tensor.datatype is Datatype.BYTES:
             body = LENGTH.pack(len(body)) + body
-        plan = self._plan(((tensor.name, tensor.datatype, shape),))
+        plan = self._planner.plan(((tensor.name, tensor.datatype, shape),))
         itemsize = tensor.itemsize
         if itemsize is not None and prod(shape) * itemsize != len(body):
             raise InvalidRequest(
@@ -289,38 +217,6 @@ class RequestDecoder:
                 f"'{spec.name}', got {len(body)}"
             )
         return self._request("", plan, [body], self._all[True], len(body), None)
-
-    def _check_type(self, tensor: TensorSpec, datatype: str) -> None:
-        if datatype != tensor.datatype:
-            raise InvalidRequest(
-                f"inference input '{tensor.name}' data-type is '{datatype}', but model '{self._spec.name}' expects "
-                f"'{tensor.datatype}'"
-            )
-
-    def _check_shape(self, tensor: TensorSpec, shape: Shape) -> int:
-        """Elements of the shape, if the tensor may have it."""
-        elements = 1
-        for size in shape:
-            if size < 0:
-                raise InvalidRequest(
-                    "Unable to parse 'shape': attempt to access JSON non-unsigned-integer as unsigned-integer "
-                    f"(input '{tensor.name}' has {list(shape)})"
-                )
-            elements *= size
-        if elements > MOST_ELEMENTS:
-            raise InvalidRequest(
-                f"shape {list(shape)} of input '{tensor.name}' causes total element count to exceed maximum size of "
-                f"{MOST_ELEMENTS}"
-            )
-        if elements * (tensor.itemsize or 1) > MOST_ELEMENTS:
-            raise InvalidRequest(f"byte size overflow for input '{tensor.name}' of shape {list(shape)}")
-        expected = tensor.shape
-        if len(shape) != len(expected) or any(m not in {n, -1} for n, m in zip(shape, expected, strict=True)):
-            raise InvalidRequest(
-                f"unexpected shape for input '{tensor.name}' for model '{self._spec.name}'. Expected "
-                f"{list(expected)}, got {list(shape)}"
-            )
-        return elements
 
     def _binary_data(
         self, tensor: TensorSpec, body: bytes, cursor: int, size: int, elements: int
@@ -341,51 +237,6 @@ class RequestDecoder:
                 f"{tensor.datatype}, binary_data_size is {size}"
             )
         return data
-
-    def _rows(self, shapes: list[Shape]) -> int:
-        spec = self._spec
-        if not spec.max_batch_size:
-            return 1
-        rows = -1
-        for tensor, shape in zip(spec.inputs, shapes, strict=True):
-            axis = tensor.batch_axis
-            if axis is None:
-                continue
-            if rows not in {-1, shape[axis]}:
-                raise InvalidRequest(
-                    f"input '{tensor.name}' brings {shape[axis]} rows and another input {rows} for model '{spec.name}'"
-                )
-            rows = shape[axis]
-        if rows > spec.max_batch_size:
-            raise InvalidRequest(
-                f"inference request batch-size must be <= {spec.max_batch_size} for '{spec.name}'"
-            )
-        return rows
-
-    def _group(
-        self, shapes: tuple[Shape, ...], tensors: Sequence[bytes | memoryview], wanted: Wanted
-    ) -> tuple[Group, dict[str, int] | None]:
-        """With whom the request may share a batch, and its own lengths where it may be padded."""
-        spec = self._spec
-        is_padded = all(spec.outputs[at].survives_padding for at in wanted.outputs)
-        lengths: dict[str, int] = {}
-        exact, shared, cost = [], [], 0
-        for tensor, shape, data in zip(spec.inputs, shapes, tensors, strict=True):
-            if tensor.batch_axis is None:
-                if spec.joins_requests:
-                    shared.append(bytes(data))
-                exact.append(shape)
-                cost += prod(shape)
-                continue
-            row = without(shape, tensor.batch_axis)
-            names = without(tensor.lengths, tensor.batch_axis) if is_padded else ()
-            for size, name in zip(row, names, strict=False):
-                if name is not None:
-                    agree(lengths, name, size, tensor.name)
-            exact.append(tuple(-1 if name else size for size, name in padded_sizes(row, names)))
-            cost += prod(bucket_edge(size) if name else size for size, name in padded_sizes(row, names))
-        edges = tuple(bucket_edge(lengths[name]) for name in sorted(lengths))
-        return Group(cost, edges, tuple(exact), tuple(shared)), lengths or None
 
     def _wanted(self, outputs: list[OutputEnvelope] | None, parameters: Parameters | None) -> Wanted:
         if not outputs:
@@ -408,22 +259,6 @@ class RequestDecoder:
         if len(self._wanted_before) >= MOST_PLANS:
             self._wanted_before.clear()
         return self._wanted_before.setdefault(wanted, wanted)
-
-    def _unexpected_input(self, signature: Signature, name: str) -> InvalidRequest:
-        if len(signature) != len(self._inputs):
-            return self._wrong_inputs(signature)
-        return InvalidRequest(
-            f"unexpected inference input '{name}' for model '{self._spec.name}'; it has "
-            f"{', '.join(map(repr, self._inputs))}"
-        )
-
-    def _wrong_inputs(self, signature: Signature) -> InvalidRequest:
-        got = [name for name, _, _ in signature]
-        missing = [name for name in self._inputs if name not in got]
-        return InvalidRequest(
-            f"expected {len(self._inputs)} inputs but got {len(got)} inputs for model '{self._spec.name}'. Got "
-            f"input(s) {got}, but missing required input(s) {missing}. Please provide all required input(s)."
-        )
 
 
 def binary_size(each: RawInput | LooseInput) -> int | None:
@@ -495,20 +330,3 @@ def check_strings(name: str, model: str, data: memoryview, elements: int) -> Non
         raise InvalidRequest(
             f"expected {elements} string elements for inference input '{name}' for model '{model}', got {found}"
         )
-
-
-def agree(lengths: dict[str, int], name: str, length: int, tensor: str) -> None:
-    if lengths.setdefault(name, length) != length:
-        raise InvalidRequest(
-            f"input '{tensor}' has length {length} along '{name}' and another input has {lengths[name]}"
-        )
-
-
-def padded_sizes(row: Shape, names: tuple[str | None, ...]) -> list[tuple[int, str | None]]:
-    """Each size of a row with the name of the length it is padded along, if it is."""
-    return list(zip(row, names or (None,) * len(row), strict=True))
-
-
-def without(values: tuple[T, ...], axis: int | None) -> tuple[T, ...]:
-    """All but the one at the axis."""
-    return values if axis is None else values[:axis] + values[axis + 1 :]
