@@ -1,5 +1,5 @@
-"""Sockets: http.py is the lean path of infer requests and cycle.py one request on it; rest.py is everything else, and the
-reference for infer.
+"""Sockets: http.py is the lean path of infer requests, rest.py everything else and the reference for infer.
 
-headers.py reads what an infer request's headers mean; desk.py is what both hand it to: from its body to its answer's bytes.
+cycle.py is one request on the lean path, headers.py what an infer request's headers mean, and desk.py what both paths
+hand a request to: from its body to its answer's bytes.
 """
