@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from fakes import model, tensor
 
-from headrace.errors import HeadraceError, InvalidRequest
+from headrace.errors import HeadraceError, InvalidRequest, Unsupported
 from headrace.messages import Datatype
 from headrace.protocol import transcode
 from headrace.protocol.request import RequestDecoder
@@ -82,6 +82,14 @@ def test_a_body_at_fault_is_refused_either_way(x):
         RequestDecoder(SPEC).decode(body, None)
     with pytest.raises(InvalidRequest):
         RequestDecoder(SPEC).decode(*request_to_binary(body, len(body)))
+
+
+@pytest.mark.parametrize("parameters", [{"shared_memory_region": "r"}, {"classification": 1}], ids=str)
+def test_an_extension_that_is_not_there_is_said_to_be_unsupported_either_way(parameters):
+    body = body_of(S, {"name": "x", "shape": [1, 2], "datatype": "FP32", "parameters": parameters})
+    for content, length in ((body, None), request_to_binary(body, len(body))):
+        with pytest.raises(Unsupported):
+            RequestDecoder(SPEC).decode(content, length)
 
 
 @pytest.mark.parametrize("tail", [b"1234567", b"123456789"])

@@ -14,7 +14,7 @@ import numpy as np
 
 from headrace import strings
 from headrace.backends.base import Declared
-from headrace.errors import InvalidRequest
+from headrace.errors import InvalidRequest, Unsupported
 from headrace.messages import (
     NUMPY_TYPES,
     Datatype,
@@ -95,16 +95,21 @@ def request_to_binary(body: bytes, header_length: int) -> tuple[bytes, int]:
     inputs: list[dict[str, Any]] = []
     tail: list[bytes] = []
     for each in envelope.inputs:
-        size = binary_size(each)
+        described: dict[str, Any] = {"name": each.name, "shape": each.shape, "datatype": each.datatype}
+        inputs.append(described)
+        try:
+            size = binary_size(each)
+        except Unsupported:
+            # Whoever decodes what comes out of here says so again; a worker could only say that it failed.
+            described["parameters"] = each.parameters
+            continue
         if size is None:
             data = json_data(each)
         else:
             data = body[cursor : cursor + size]
             cursor += size
         tail.append(data)
-        described: dict[str, Any] = {"name": each.name, "shape": each.shape, "datatype": each.datatype}
         described["parameters"] = {"binary_data_size": len(data) if size is None else size}
-        inputs.append(described)
     header: dict[str, Any] = {"inputs": inputs}
     for key in ("id", "parameters", "outputs"):
         if (value := getattr(envelope, key)) is not None:
