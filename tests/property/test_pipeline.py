@@ -190,4 +190,4 @@ class PipelineMachine(RuleBasedStateMachine):
 
 
 TestPipeline = PipelineMachine.TestCase
-TestPipeline.settings = settings(max_examples=60, stateful_step_count=30)
+TestPipeline.settings = settings(max_examples=150, stateful_step_count=30)
