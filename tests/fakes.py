@@ -109,15 +109,16 @@ class PuppetChannel:
         self._in_flight[self._sent] = (slot, batch, rows)
         self.given.append(rows[:, 0].tolist())
 
-    def finish(self, seconds: float = 0.0) -> None:
-        """The oldest batch has run, for so long."""
+    def finish(self, seconds: float = 0.0, dtype: np.dtype = FP32) -> None:
+        """The oldest batch has run, for so long; its outputs are of the dtype, declared or not."""
         number, slot, batch, rows = self._take()
         outputs = self._slots[slot][1]
-        outputs.reserve(rows.nbytes)
-        outputs.view[: rows.nbytes] = (rows * 2).tobytes()
+        data = (rows * 2).astype(dtype).tobytes()
+        outputs.reserve(len(data))
+        outputs.view[: len(data)] = data
         ended = round(self._clock() * 1e9)
         started = ended - round(seconds * 1e9)
-        placed = (Placed(0, 0, rows.nbytes, rows.shape),)
+        placed = (Placed(0, 0, len(data), rows.shape),)
         self._on_credit()
         batch.on_done(Done(number, outputs.size, placed, started, started, ended, ended), outputs)
         self._free.append(slot)

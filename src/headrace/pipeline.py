@@ -168,13 +168,19 @@ class Pipeline:
 
     def done(self, batch: "Batch", done: Done, outputs: Region) -> None:
         """Answer a batch's tickets."""
+        try:
+            arrays = read_outputs(self.spec, done.outputs, outputs)
+        except (HeadraceError, ValueError) as exc:
+            reason = f"the outputs are not what the model declares: {exc}"
+            self.failed(batch, Failed(done.batch, reason, is_input=False))
+            return
         seconds = (done.ended - done.started) * NANOSECONDS
         started = done.started * NANOSECONDS
         self.batches_done += 1
         self._clear(batch)
         if batch.rows:
             self.latency.observe(batch.cost, batch.rows, seconds)
-        source = BatchOutputs(self.spec.outputs, read_outputs(self.spec, done.outputs, outputs))
+        source = BatchOutputs(self.spec.outputs, arrays)
         start = 0
         is_whole = len(batch.tickets) == 1
         for ticket in batch.tickets:

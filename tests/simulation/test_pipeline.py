@@ -1,5 +1,6 @@
 import asyncio
 
+import numpy as np
 import pytest
 from fakes import WIDTH, Path, model, tensor
 
@@ -202,6 +203,17 @@ async def test_a_batch_that_cannot_be_laid_out_is_tried_one_by_one():
         await tick()
     assert [each.client.ends for each in both] == [1, 1]
     path.close()
+
+
+async def test_outputs_that_are_not_as_declared_are_an_error_and_not_silence(path):
+    channel = path.start_worker()
+    both = [path.submit(1), path.submit(2)]
+    await tick()
+    while channel.in_flight():
+        channel.finish(dtype=np.dtype("<f8"))
+        await tick()
+    assert errors_of(*both) == [InferenceFailed] * 2
+    assert "declare" in str(both[0].client.error)
 
 
 async def test_what_the_runtime_calls_bad_input_is_the_senders_to_change(path):
