@@ -12,7 +12,7 @@ from math import inf
 from headrace.admission.gate import admit
 from headrace.batching.assemble import place_inputs, read_outputs
 from headrace.batching.latency import LatencyModel
-from headrace.batching.policy import choose_rows
+from headrace.batching.policy import is_worth_staging
 from headrace.batching.queue import RequestQueue
 from headrace.batching.ticket import State, Ticket
 from headrace.errors import HeadraceError, InferenceFailed, InvalidRequest, WorkerLost
@@ -219,12 +219,11 @@ class Pipeline:
         cost = candidates.group.cost
         limit = self._limits.max_rows if self.spec.joins_requests else 1
         cap = self.latency.best_rows(cost, limit)
-        is_idle = channel.is_idle
-        run_s = None if is_idle else self.latency.predict(cost, min(candidates.tickets, cap))
-        rows = choose_rows(candidates, cap, is_idle, run_s)
-        if not rows:
-            return False
-        tickets = self._queue.take(candidates, rows)
+        if not channel.is_idle:
+            rows = self._queue.waiting_rows(candidates, cap)
+            if not is_worth_staging(rows, cap, self.latency.predict(cost, rows)):
+                return False
+        tickets = self._queue.take(candidates, cap)
         batch = Batch(self, tickets, cost, self._clock())
         if candidates.is_suspect:
             self._suspect = batch

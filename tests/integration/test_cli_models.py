@@ -86,10 +86,10 @@ def test_json_has_what_a_program_needs(tmp_path, profiles):
 def test_padding_that_is_declared_is_shown_where_a_run_confirms_it(tmp_path, profiles):
     model = graphs.ragged(tmp_path / "ragged.onnx")
     assert run_json(profiles, model)["ragged/1"]["inputs"][0]["lengths"] == [None, None]
-    padded = run_json(profiles, model, "--pad", "ragged.x=0")["ragged/1"]
+    padded = run_json(profiles, model, "--pad", "ragged:x=0")["ragged/1"]
     assert padded["inputs"][0]["lengths"] == [None, "n"]
     assert padded["inputs"][0]["pad_value"] == 0
-    shown = run(profiles, model, "--pad", "ragged.x=0").stdout
+    shown = run(profiles, model, "--pad", "ragged:x=0").stdout
     assert "[batch, n]  padded with 0" in shown
     assert "cut to its row's length" in shown
 
@@ -132,7 +132,7 @@ def command_lines() -> str:
     [
         (["models", ".", "--instances", "0"], "Invalid value for '--instances'"),
         (["serve", ".", "--http-port", "99999"], "Invalid value for '--http-port'"),
-        (["serve", ".", "--pad", "nonsense"], "is not MODEL.INPUT=VALUE"),
+        (["serve", ".", "--pad", "nonsense"], "is not MODEL:INPUT=VALUE"),
     ],
     ids=["no instance", "no such port", "no pad"],
 )

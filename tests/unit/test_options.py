@@ -77,17 +77,17 @@ def test_settings_do_not_change():
 
 
 def test_pads_are_read_by_model_and_input():
-    assert parse_pads(("bert.input_ids=0", "bert.mask=-1.5", "m.a.b=2")) == {
+    assert parse_pads(("bert:input_ids=0", "bert:mask=-1.5", "m.1:a.b=2")) == {
         "bert": {"input_ids": 0, "mask": -1.5},
-        "m": {"a.b": 2},
+        "m.1": {"a.b": 2},
     }
 
 
 @pytest.mark.parametrize(
-    "pad", ["", "bert", "bert.ids", "bert.ids=", "bert=0", ".ids=0", "bert.=0", "bert.ids=x"]
+    "pad", ["", "bert", "bert:ids", "bert:ids=", "bert=0", ":ids=0", "bert:=0", "bert:ids=x"]
 )
 def test_a_pad_that_is_none_says_how_one_looks(pad):
-    with pytest.raises(click.BadParameter, match=r"bert\.input_ids=0"):
+    with pytest.raises(click.BadParameter, match="bert:input_ids=0"):
         parse_pads((pad,))
 
 

@@ -1,26 +1,23 @@
 import pytest
 
-from headrace.batching.policy import NARROWEST, SHORT_RUN_S, Candidates, choose_rows, may_join
+from headrace.batching.policy import NARROWEST, SHORT_RUN_S, is_worth_staging, may_join
 from headrace.messages import Group
 
 LONG = Group(100, (100,), ((-1,),))
 
 
 @pytest.mark.parametrize(
-    ("tickets", "is_alone", "is_idle", "run_s", "expected"),
+    ("rows", "run_s", "expected"),
     [
-        (1, False, True, None, 8),  # an idle instance takes whatever waits
-        (99, False, True, 1.0, 8),
-        (7, False, False, 1.0, 0),  # behind a long run, a batch waits until it is full
-        (8, False, False, 1.0, 8),
-        (1, True, False, 1.0, 8),  # nobody could join it
-        (1, False, False, SHORT_RUN_S / 2, 8),  # short runs: the way would show
-        (1, False, False, SHORT_RUN_S, 0),
-        (1, False, False, None, 0),  # nothing known: not taken for short
+        (7, 1.0, False),  # behind a long run, a batch waits until it is full
+        (8, 1.0, True),
+        (1, SHORT_RUN_S / 2, True),  # short runs: the way would show
+        (1, SHORT_RUN_S, False),
+        (1, None, False),  # nothing known: not taken for short
     ],
 )
-def test_a_batch_is_sent_or_waits_for_the_running_one(tickets, is_alone, is_idle, run_s, expected):
-    assert choose_rows(Candidates(LONG, tickets, is_alone), 8, is_idle, run_s) == expected
+def test_a_second_batch_is_sent_if_it_is_full_or_runs_are_short(rows, run_s, expected):
+    assert is_worth_staging(rows, 8, run_s) is expected
 
 
 @pytest.mark.parametrize(

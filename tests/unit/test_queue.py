@@ -97,7 +97,7 @@ def test_shorter_groups_fill_a_batch_up_after_its_own_tickets():
     long, middle, short = ticket(group=LONG, deadline=1), ticket(group=MIDDLE), ticket(group=SHORT)
     own = ticket(group=LONG, deadline=9)
     queue = queue_of(middle, long, short, own)
-    assert queue.candidates().tickets == 3
+    assert queue.waiting_rows(queue.candidates(), 64) == 3
     assert take(queue) == [long, own, middle]
     assert take(queue) == [short]
 
@@ -156,3 +156,17 @@ def test_totals_count_tickets_and_their_bytes(rows):
     assert (queue.waiting, queue.nbytes) == (2, 2 * ticket(rows=rows).request.nbytes)
     take(queue)
     assert (queue.waiting, queue.nbytes) == (0, 0)
+
+
+def test_waiting_rows_are_counted_and_not_tickets_and_not_the_dropped():
+    gone = ticket(rows=4, deadline=2)
+    queue = queue_of(ticket(rows=4, deadline=1), gone, ticket(rows=4, deadline=3))
+    gone.drop()
+    queue.forget(gone)
+    assert queue.waiting_rows(queue.candidates(), 64) == 8
+    assert queue.waiting_rows(queue.candidates(), 5) == 5
+
+
+def test_a_ticket_that_travels_alone_fills_its_batch():
+    queue = queue_of(ticket(is_alone=True))
+    assert queue.waiting_rows(queue.candidates(), 64) == 64

@@ -16,7 +16,7 @@ SHORT_RUN_S = 2e-3
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Tickets that could share the next batch.
+    """Tickets that could share the next batch: a group's, and those that may join it.
 
     Attributes:
         is_alone: it is one that must not share it.
@@ -24,27 +24,22 @@ class Candidates:
     """
 
     group: Group
-    tickets: int
-    is_alone: bool
+    is_alone: bool = False
     is_suspect: bool = False
 
 
-def choose_rows(candidates: Candidates, cap: int, instance_is_idle: bool, run_s: float | None) -> int:
-    """How many rows to send to an instance now; 0 to wait for its running batch.
+def is_worth_staging(rows: int, cap: int, run_s: float | None) -> bool:
+    """Whether to send a batch to an instance that runs one already; an idle one gets whatever waits.
 
     Args:
-        candidates: what waits.
+        rows: how many wait that could travel.
         cap: rows worth a batch.
-        instance_is_idle: nothing runs on it, else one batch does.
         run_s: predicted seconds of the batch to send, None if nothing is known.
 
     A second batch behind the running one hides the way between the processes, but what is staged can no longer be
     joined or overtaken. So it is staged when it is full anyway, or when runs are short.
     """
-    is_full = candidates.tickets >= cap or candidates.is_alone
-    if instance_is_idle or is_full or (run_s is not None and run_s < SHORT_RUN_S):
-        return cap
-    return 0
+    return rows >= cap or (run_s is not None and run_s < SHORT_RUN_S)
 
 
 def may_join(group: Group, other: Group) -> bool:

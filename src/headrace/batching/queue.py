@@ -1,7 +1,8 @@
 """Tickets that wait, by deadline, and apart by group: only a group's tickets can share a batch."""
 
+from collections.abc import Iterator
 from heapq import heappop, heappush
-from itertools import count
+from itertools import chain, count
 
 from headrace.batching.policy import Candidates, may_join
 from headrace.batching.ticket import State, Ticket
@@ -67,29 +68,33 @@ class RequestQueue:
             return None
         if head is self._alone:
             only = head[0][2]
-            return Candidates(only.request.group, 1, is_alone=True, is_suspect=only.is_retry)
-        group = head[0][2].request.group
-        tickets = len(head)
-        if group.edges:
-            tickets += sum(
-                len(heap) for other, heap in self._heaps.items() if other != group and may_join(group, other)
-            )
-        return Candidates(group, tickets, is_alone=False)
+            return Candidates(only.request.group, is_alone=True, is_suspect=only.is_retry)
+        return Candidates(head[0][2].request.group)
+
+    def waiting_rows(self, candidates: Candidates, limit: int) -> int:
+        """How many rows could travel, as far as the limit; a ticket that travels alone fills its batch."""
+        if candidates.is_alone:
+            return limit
+        rows = 0
+        for _, _, ticket in chain.from_iterable(self._joinable(candidates)):
+            if rows >= limit:
+                return limit
+            if ticket.state is State.WAITING:
+                rows += ticket.request.rows
+        return min(rows, limit)
 
     def take(self, candidates: Candidates, max_rows: int) -> list[Ticket]:
         """Take tickets out by deadline while their rows fit; the first always does."""
-        if candidates.is_alone:
-            return [self._pop(self._alone)]
-        group = candidates.group
         if len(self._heaps) > MOST_EMPTY:
             self._heaps = {key: heap for key, heap in self._heaps.items() if heap}
-        taken, room = self._take_from(self._heaps[group], max_rows, [])
-        if room <= 0 or not group.edges:
-            return taken
-        for other in [each for each in self._heaps if each != group and may_join(group, each)]:
+        if candidates.is_alone:
+            return [self._pop(self._alone)]
+        taken: list[Ticket] = []
+        room = max_rows
+        for heap in self._joinable(candidates):
+            taken, room = self._take_from(heap, room, taken)
             if room <= 0:
                 break
-            taken, room = self._take_from(self._heaps[other], room, taken)
         return taken
 
     def isolate(self) -> None:
@@ -102,6 +107,15 @@ class RequestQueue:
         entries = [entry for heap in (*self._heaps.values(), self._alone) for entry in heap]
         self._heaps, self._alone, self.waiting, self.nbytes = {}, [], 0, 0
         return [ticket for _, _, ticket in entries if ticket.state is State.WAITING]
+
+    def _joinable(self, candidates: Candidates) -> Iterator[list[Entry]]:
+        """The heaps the candidates are in, their group's own first."""
+        group = candidates.group
+        yield self._heaps[group]
+        if group.edges:
+            for other, heap in self._heaps.items():
+                if other != group and may_join(group, other):
+                    yield heap
 
     def _take_from(self, heap: list[Entry], room: int, taken: list[Ticket]) -> tuple[list[Ticket], int]:
         count = nbytes = 0

@@ -15,7 +15,7 @@ from headrace.errors import ConfigurationError
 @click.option(
     "--pad",
     multiple=True,
-    metavar="MODEL.INPUT=VALUE",
+    metavar="MODEL:INPUT=VALUE",
     help="Lengths of this input may be padded with the value; what is shown says whether a run confirms it.",
 )
 @some_settings_options("instances", "threads", "max_batch_size", "profile_dir", "load_timeout_s")

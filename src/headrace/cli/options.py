@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from headrace.config import Settings
 
 HIDDEN = frozenset({"pads"})
-PAD = re.compile(r"([^.]+)\.(.+)=([-+]?[0-9]+(?:\.[0-9]*)?)")
+PAD = re.compile(r"([^:]+):(.+)=([-+]?[0-9]+(?:\.[0-9]*)?)")
 Command = Callable[..., Any]
 
 
@@ -79,12 +79,12 @@ def field_texts() -> dict[str, str]:
 
 
 def parse_pads(pads: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """`MODEL.INPUT=VALUE` … → model → input → value."""
+    """`MODEL:INPUT=VALUE` … → model → input → value."""
     parsed: dict[str, dict[str, float]] = {}
     for each in pads:
         match = PAD.fullmatch(each)
         if match is None:
-            raise click.BadParameter(f"'{each}' is not MODEL.INPUT=VALUE, as in bert.input_ids=0")
+            raise click.BadParameter(f"'{each}' is not MODEL:INPUT=VALUE, as in bert:input_ids=0")
         model, name, number = match[1], match[2], float(match[3])
         parsed.setdefault(model, {})[name] = number
     return parsed

@@ -14,7 +14,7 @@ from headrace.errors import ConfigurationError
 @click.option(
     "--pad",
     multiple=True,
-    metavar="MODEL.INPUT=VALUE",
+    metavar="MODEL:INPUT=VALUE",
     help="Lengths of this input may be padded with the value, so that requests of different lengths can share a "
     "run; used if a run at load confirms that answers stay the same. Repeat for each input.",
 )

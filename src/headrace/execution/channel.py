@@ -122,11 +122,13 @@ class Channel:
         result = decode_result(self._message[:size])
         slot, batch = self._in_flight.pop(result.batch)
         self._on_credit()
-        if isinstance(result, Done):
-            outputs = self._slots[slot][1]
-            outputs.follow(result.size)
-            batch.on_done(result, outputs)
-        else:
-            batch.on_failed(result)
-        self._free.append(slot)
+        try:
+            if isinstance(result, Done):
+                outputs = self._slots[slot][1]
+                outputs.follow(result.size)
+                batch.on_done(result, outputs)
+            else:
+                batch.on_failed(result)
+        finally:
+            self._free.append(slot)
         return True

@@ -43,7 +43,7 @@ class LeanProtocol(HttpToolsProtocol):
         self._since: float | None = None
         self._last_use = desk.clock()
         self._in_headers = False
-        self._header_bytes = 0
+        self._header_bytes: int | None = None
         self._whole: LeanCycle | None = None
         self._refusal: HeadraceError | None = None
 
@@ -128,7 +128,7 @@ class LeanProtocol(HttpToolsProtocol):
         self._since = self._last_use = self._desk.clock()
         self._in_headers = True
         self._whole = None
-        self._header_bytes = 0
+        self._header_bytes = None
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -139,6 +139,9 @@ class LeanProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_headers = False
         if self._refusal is not None or self.parser.should_upgrade():
+            return
+        if len(self.pipeline) >= MOST_PIPELINED:
+            self.refuse(InvalidRequest(f"more than {MOST_PIPELINED} requests wait on this connection"))
             return
         route = self._desk.route(self.url)
         if route is None or self.parser.get_method() != b"POST":
@@ -288,7 +291,13 @@ class LeanProtocol(HttpToolsProtocol):
                 raise refusal
 
     def _count_headers(self, nbytes: int) -> None:
-        """Only a message whose headers have not ended with the data is counted: most arrive at once."""
+        """Only a message whose headers have not ended with the data is counted: most arrive at once.
+
+        The data it began in is not, for what came before it there belongs to others.
+        """
+        if self._header_bytes is None:
+            self._header_bytes = 0
+            return
         self._header_bytes += nbytes
         if self._header_bytes > MOST_HEADER_BYTES and self._refusal is None:
             self.refuse(InvalidRequest(f"the headers have more than {MOST_HEADER_BYTES} bytes"))

@@ -69,6 +69,11 @@ def models_in(path: Path) -> list[tuple[Path, list[Source]]]:
                 models.append((child, versions))
             elif (file := only_model(child)) is not None:
                 models.append((child, [Source(child.name, "1", file, backend_for(file) or "")]))
+            elif files := [each.name for each in sorted(child.iterdir()) if backend_for(each)]:
+                problem = (
+                    f"{child} has {', '.join(files)}: call the one to serve model{Path(files[0]).suffix}"
+                )
+                models.append((child, [Source(child.name, "1", child, "", problem)]))
     return models
 
 
