@@ -19,6 +19,8 @@ from headrace.frontends.desk import Desk, Head, Response, error_response
 from headrace.frontends.headers import InferHeaders, read_headers
 
 MOST_HEADER_BYTES = 1 << 16
+MOST_PIPELINED = 128
+"""Requests that may wait on a connection for the answers before theirs: each takes many times its bytes."""
 
 
 class LeanProtocol(HttpToolsProtocol):
