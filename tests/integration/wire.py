@@ -109,6 +109,14 @@ class Wire:
             return True
         return not self._rest
 
+    def rest(self) -> bytes:
+        """All that still comes until the connection's end."""
+        parts = []
+        while not self.is_ended():
+            parts.append(self._rest)
+            self._rest = b""
+        return b"".join(parts)
+
     def _until(self, mark: bytes) -> bytes:
         while mark not in self._rest:
             self._more()
