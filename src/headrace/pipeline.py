@@ -221,7 +221,8 @@ class Pipeline:
         cap = self.latency.best_rows(cost, limit)
         if not channel.is_idle:
             rows = self._queue.waiting_rows(candidates, cap)
-            if not is_worth_staging(rows, cap, self.latency.predict(cost, rows)):
+            spare_s = candidates.deadline - self._expected_end(channel)
+            if not is_worth_staging(rows, cap, self.latency.predict(cost, rows), spare_s):
                 return False
         tickets = self._queue.take(candidates, cap)
         batch = Batch(self, tickets, cost, self._clock())
@@ -235,6 +236,12 @@ class Pipeline:
             return True
         channel.send(batch, placed, batch.wanted())
         return True
+
+    def _expected_end(self, channel: Channel) -> float:
+        """When the channel's running batch should be done."""
+        running = channel.in_flight()[0]
+        assert isinstance(running, Batch), "channels of a pipeline carry its batches"
+        return running.sent + (self.latency.upper(running.cost, running.rows) or 0.0)
 
     def _put_back(self, tickets: list[Ticket]) -> None:
         for ticket in tickets:

@@ -16,11 +16,13 @@ RUN_S = 0.2
 PATH = "/v2/models/slow/infer"
 
 
-@pytest.fixture(scope="module")
-def slow(tmp_path_factory: pytest.TempPathFactory, profiles: Path) -> Iterator[RunningServer]:
-    """One instance whose every run takes a while: what is sent second has to wait."""
+@pytest.fixture(scope="module", params=["false", "true"], ids=["joined", "one by one"])
+def slow(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, profiles: Path
+) -> Iterator[RunningServer]:
+    """One instance whose every run takes a while: what is sent second has to wait, whether it may join or not."""
     folder = tmp_path_factory.mktemp("slow")
-    (folder / "slow.fake").write_text(f'{{"seconds": {RUN_S}}}')
+    (folder / "slow.fake").write_text(f'{{"seconds": {RUN_S}, "sums_rows": {request.param}}}')
     with run_server([folder], profile_dir=profiles, instances=1) as running:
         yield running
 

@@ -7,17 +7,19 @@ LONG = Group(100, (100,), ((-1,),))
 
 
 @pytest.mark.parametrize(
-    ("rows", "run_s", "expected"),
+    ("rows", "run_s", "spare_s", "expected"),
     [
-        (7, 1.0, False),  # behind a long run, a batch waits until it is full
-        (8, 1.0, True),
-        (1, SHORT_RUN_S / 2, True),  # short runs: the way would show
-        (1, SHORT_RUN_S, False),
-        (1, None, False),  # nothing known: not taken for short
+        (7, 1.0, 9, False),  # behind a long run, a batch waits until it is full
+        (8, 1.0, 9, True),
+        (1, SHORT_RUN_S / 2, 9, True),  # short runs: the way would show
+        (1, SHORT_RUN_S, 9, False),
+        (1, None, 9, False),  # nothing known: not taken for short
+        (8, 1.0, 0, False),  # it would expire behind the running one, and be run all the same
+        (8, SHORT_RUN_S / 2, -1, False),
     ],
 )
-def test_a_second_batch_is_sent_if_it_is_full_or_runs_are_short(rows, run_s, expected):
-    assert is_worth_staging(rows, 8, run_s) is expected
+def test_a_second_batch_is_sent_if_it_is_full_or_runs_are_short(rows, run_s, spare_s, expected):
+    assert is_worth_staging(rows, 8, run_s, spare_s) is expected
 
 
 @pytest.mark.parametrize(

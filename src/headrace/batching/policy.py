@@ -19,26 +19,32 @@ class Candidates:
     """Tickets that could share the next batch: a group's, and those that may join it.
 
     Attributes:
+        deadline: the earliest of them.
         is_alone: it is one that must not share it.
         is_suspect: it is one that a worker has failed with before; nothing else may run while it does.
     """
 
     group: Group
+    deadline: float
     is_alone: bool = False
     is_suspect: bool = False
 
 
-def is_worth_staging(rows: int, cap: int, run_s: float | None) -> bool:
+def is_worth_staging(rows: int, cap: int, run_s: float | None, spare_s: float) -> bool:
     """Whether to send a batch to an instance that runs one already; an idle one gets whatever waits.
 
     Args:
         rows: how many wait that could travel.
         cap: rows worth a batch.
         run_s: predicted seconds of the batch to send, None if nothing is known.
+        spare_s: seconds from the predicted end of the running batch to the earliest deadline.
 
     A second batch behind the running one hides the way between the processes, but what is staged can no longer be
-    joined or overtaken. So it is staged when it is full anyway, or when runs are short.
+    joined or overtaken, and would be run though it expired meanwhile. So it is staged when it is full anyway, or when
+    runs are short, and nothing in it is about to expire.
     """
+    if spare_s <= 0:
+        return False
     return rows >= cap or (run_s is not None and run_s < SHORT_RUN_S)
 
 

@@ -68,8 +68,8 @@ class RequestQueue:
             return None
         if head is self._alone:
             only = head[0][2]
-            return Candidates(only.request.group, is_alone=True, is_suspect=only.is_retry)
-        return Candidates(head[0][2].request.group)
+            return Candidates(only.request.group, only.deadline, is_alone=True, is_suspect=only.is_retry)
+        return Candidates(head[0][2].request.group, head[0][0])
 
     def waiting_rows(self, candidates: Candidates, limit: int) -> int:
         """How many rows could travel, as far as the limit; a ticket that travels alone fills its batch."""
