@@ -139,10 +139,13 @@ def saturate(bench: Bench, model: Path, work: workloads.Workload, *options: str)
     profiles = bench.folder / f"profiles-{model.stem}"
     launch = servers.headrace([model], profiles, *options)
     path = bench.workload(model.stem, work)
-    profile = measured_profile(bench, launch, work.requests[0], profiles)
+    measure(bench, launch, work.requests[0], profiles)
     stats = f"/v2/models/{model.stem}/stats"
     with servers.running(launch, work.requests[0], bench.logs) as server:
         seen = bench.load(server, path, CONNECTIONS, bench.seconds(WINDOW_S), ("/metrics", stats))
+    profile = read_profiles(profiles)[
+        0
+    ]  # as this server ran: it may have measured again what was too noisy before
     before, after = seen.probes
     seen.probes = []
     runs = batches(after[stats])
@@ -153,7 +156,7 @@ def saturate(bench: Bench, model: Path, work: workloads.Workload, *options: str)
     return Saturated(seen, profile["instances"], profile["threads"], compute_s, sizes)
 
 
-def measured_profile(bench: Bench, launch: servers.Launch, request: bytes, profiles: Path) -> dict[str, Any]:
+def measure(bench: Bench, launch: servers.Launch, request: bytes, profiles: Path) -> None:
     """Start once and wait until headrace has measured the model, as it does beside serving where that takes long."""
     bench.say(f"{launch.name} measures the model")
     with servers.running(launch, request, bench.logs):
@@ -162,7 +165,6 @@ def measured_profile(bench: Bench, launch: servers.Launch, request: bytes, profi
             time.sleep(0.1)
     if not found:
         raise RuntimeError("headrace did not finish measuring the model")
-    return found[0]
 
 
 def read_profiles(folder: Path) -> list[dict[str, Any]]:
