@@ -74,7 +74,7 @@ def resnet(bench: Bench) -> Row:
 def minilm(bench: Bench) -> Row:
     model = bench.packaged("minilm", models.MINILM)
     work = workloads.sentences(model, "minilm")
-    pads = [text for name in ("input_ids", "attention_mask") for text in ("--pad", f"minilm.{name}=0")]
+    pads = [text for name in ("input_ids", "attention_mask") for text in ("--pad", f"minilm:{name}=0")]
     found = saturate(bench, model, work, *pads)
     rows = max(1, round(found.mean_batch))
     loops = {
