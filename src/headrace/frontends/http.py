@@ -273,7 +273,10 @@ class LeanProtocol(HttpToolsProtocol):
             return
         if self._since is not None:
             if now - self._since > settings.receive_timeout_s and not self.flow.read_paused:
-                self.refuse(SlowSender(settings.receive_timeout_s))
+                if self._arriving is None and not self._in_headers and self._is_answered():
+                    self.transport.close()  # answered before its body came: nothing more is to be said
+                else:
+                    self.refuse(SlowSender(settings.receive_timeout_s))
         elif (
             self._is_answered()
             and self.timeout_keep_alive_task is None
