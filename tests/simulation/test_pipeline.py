@@ -83,13 +83,23 @@ async def test_behind_a_long_run_only_a_full_batch_is_staged(path):
 
 
 async def test_behind_a_short_run_whatever_waits_is_staged(path):
-    channel = path.start_worker(known=QUICK)
+    channel = path.start_worker(known={WIDTH: {1: 0.001, 4: 0.001}})
     for value in (1, 2, 3):
         path.submit(value)
         await tick()
     assert channel.given == [[1], [2]]  # the third waits for a credit
     channel.finish()
     assert channel.given == [[1], [2], [3]]
+
+
+async def test_behind_a_very_short_run_a_bigger_batch_is_waited_for(path):
+    channel = path.start_worker(known={WIDTH: {1: 0.0001, 4: 0.0001}})
+    for value in (1, 2, 3):
+        path.submit(value)
+        await tick()
+    assert channel.given == [[1]]
+    channel.finish()
+    assert channel.given == [[1], [2, 3]]
 
 
 async def test_idle_instances_are_served_before_a_second_batch_is_staged(path):

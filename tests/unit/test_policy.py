@@ -1,6 +1,6 @@
 import pytest
 
-from headrace.batching.policy import NARROWEST, SHORT_RUN_S, is_worth_staging, may_join
+from headrace.batching.policy import LEAST_RUN_S, NARROWEST, SHORT_RUN_S, is_worth_staging, may_join
 from headrace.messages import Group
 
 LONG = Group(100, (100,), ((-1,),))
@@ -13,6 +13,7 @@ LONG = Group(100, (100,), ((-1,),))
         (8, 1.0, 9, True),
         (1, SHORT_RUN_S / 2, 9, True),  # short runs: the way would show
         (1, SHORT_RUN_S, 9, False),
+        (1, LEAST_RUN_S / 2, 9, False),  # so short that bigger batches are worth more
         (1, None, 9, False),  # nothing known: not taken for short
         (8, 1.0, 0, False),  # it would expire behind the running one, and be run all the same
         (8, SHORT_RUN_S / 2, -1, False),

@@ -10,8 +10,9 @@ from headrace.messages import Group
 
 NARROWEST = 0.6
 """A shorter group may fill up a batch of a longer one if it is at least so much of its cost: the rest is padding."""
-SHORT_RUN_S = 2e-3
-"""Runs shorter than this are staged behind the running one: the way to the gateway and back would show."""
+LEAST_RUN_S, SHORT_RUN_S = 5e-4, 2e-3
+"""Runs between these are staged behind the running one, since the way to the gateway and back would show. Beside still
+shorter ones the gateway's own work a batch is what limits, and fewer, bigger batches serve it better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def is_worth_staging(rows: int, cap: int, run_s: float | None, spare_s: float) -
     """
     if spare_s <= 0:
         return False
-    return rows >= cap or (run_s is not None and run_s < SHORT_RUN_S)
+    return rows >= cap or (run_s is not None and LEAST_RUN_S < run_s < SHORT_RUN_S)
 
 
 def may_join(group: Group, other: Group) -> bool:
