@@ -98,6 +98,9 @@ class Server:
                 gc.collect()
                 gc.freeze()
                 gc.set_threshold(50_000, 20, 50)
+                assert self.address is not None, "it listens"
+                host, port = self.address
+                log.info("server_listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
                 self.is_started.set()
                 await self._stop_requested.wait()
                 await self._drain(http)

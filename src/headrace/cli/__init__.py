@@ -1,1 +1,5 @@
-"""The command line: one file a command, main.py the door."""
+"""The command line: main.py is the door; serve.py, models.py and infer.py are the commands.
+
+options.py makes options of the settings. survey.py loads models as the server would and tree.py draws what it found;
+query.py and values.py make a request, client.py sends it and answers.py shows the answer.
+"""
