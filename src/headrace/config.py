@@ -12,7 +12,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)
     """Address to listen on; loopback unless somebody decides otherwise."""
 
     http_port: int = Field(default=8000, ge=0, le=65535)
@@ -67,7 +67,7 @@ class Settings(BaseModel):
     """Ready only while every model is; else as soon as each has been ready once or has failed."""
 
     hang_floor_s: float = Field(default=10.0, gt=0)
-    """A run is never taken for hanging before this; after it, when it takes 10 times what is usual."""
+    """A run is never taken for hanging before this; after it, when it takes 20 times its usual upper bound."""
 
     load_timeout_s: float = Field(default=600.0, gt=0)
     """Seconds a model may take to load."""

@@ -120,7 +120,7 @@ class Group(NamedTuple):
         cost: elements of a row with its padding; what a run's time grows with beside the rows.
         edges: the bucket edge of each padded length; a shorter group can be padded up to a longer one's.
         exact: row shapes of the inputs that vary, padded axes as -1.
-        shared: bytes of the inputs that have no batch axis, which all of a batch must have alike.
+        shared: digests of the inputs that have no batch axis, which all of a batch must have alike.
     """
 
     cost: int

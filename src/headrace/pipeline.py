@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 
+from msgspec.structs import replace
+
 from headrace.admission.gate import admit
-from headrace.batching.assemble import place_inputs, read_outputs
+from headrace.batching.assemble import has_rows, place_inputs, read_outputs
 from headrace.batching.latency import LatencyModel
 from headrace.batching.policy import is_worth_staging
 from headrace.batching.queue import RequestQueue
 from headrace.batching.ticket import State, Ticket
-from headrace.errors import HeadraceError, InferenceFailed, InvalidRequest, WorkerLost
+from headrace.errors import HeadraceError, InferenceFailed, InvalidRequest, NotReady, WorkerLost
 from headrace.events import BatchDone, Event, RequestsDropped, RequestsFailed
 from headrace.execution.arena import Region
 from headrace.execution.channel import Channel
@@ -109,7 +111,9 @@ class Pipeline:
                 pass
 
     def attach(self, channels: Iterable[Channel], spec: ModelSpec, latency: LatencyModel) -> None:
-        """A worker is ready: serve over its channels."""
+        """A worker is ready: serve over its channels. What waits was decoded for the model as it was before."""
+        if self.spec.inputs and (spec.inputs, spec.outputs) != (self.spec.inputs, self.spec.outputs):
+            self.refuse_all(NotReady(spec.name, spec.version, "the model is another one now"))
         self.spec = spec
         self.latency = latency
         self._channels = list(channels)
@@ -174,6 +178,9 @@ class Pipeline:
             reason = f"the outputs are not what the model declares: {exc}"
             self.failed(batch, Failed(done.batch, reason, is_input=False))
             return
+        if len(batch.tickets) > 1 and not has_rows(self.spec, arrays, batch.rows):
+            self._stop_joining(batch)
+            return
         seconds = (done.ended - done.started) * NANOSECONDS
         started = done.started * NANOSECONDS
         self.batches_done += 1
@@ -208,6 +215,12 @@ class Pipeline:
         if len(batch.tickets) == 1:
             batch.tickets[0].is_retry = True
         self.retry_or_refuse(batch.tickets, error)
+
+    def _stop_joining(self, batch: "Batch") -> None:
+        """Outputs have other rows than went in, as no probe has seen: nobody can tell whose they are."""
+        note = "a run gave other rows than went in, as its data has it: one request at a time"
+        self.spec = replace(self.spec, joins_requests=False, notes=(*self.spec.notes, note))
+        self._put_back(batch.tickets)
 
     def _send_to(self, channel: Channel) -> bool:
         """Send one batch, if now is the time for it; False if not."""

@@ -126,3 +126,19 @@ def external(path: Path) -> Path:
         size_threshold=0,
     )
     return path
+
+
+def filtering(path: Path) -> Path:
+    """Leaves out the rows that begin below -100: how many come out is known only when it has run."""
+    return save(
+        path,
+        [
+            helper.make_node("Gather", ["x", "first"], ["heads"], axis=1),
+            helper.make_node("Greater", ["heads", "least"], ["kept"]),
+            helper.make_node("Compress", ["x", "kept"], ["y"], axis=0),
+        ],
+        [("x", "FP32", ["rows", 2])],
+        [("y", "FP32", ["left", 2])],
+        first=np.array(0, "i8"),
+        least=np.array(-100, "f4"),
+    )

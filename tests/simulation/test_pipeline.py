@@ -3,6 +3,7 @@ import asyncio
 import numpy as np
 import pytest
 from fakes import WIDTH, Path, model, tensor
+from msgspec.structs import replace
 
 from headrace.batching.ticket import State
 from headrace.errors import (
@@ -377,3 +378,15 @@ async def test_a_day_of_traffic_answers_everybody_in_time(path):
     await asyncio.sleep(60)
     assert {each.state for each in tickets} == {State.ANSWERED}
     assert not any(each.client.error for each in tickets)
+
+
+async def test_what_was_decoded_for_another_model_is_not_run_by_the_one_that_replaced_it(path):
+    path.start_worker()
+    running = path.submit(1)
+    await tick()
+    path.lose_worker()
+    waiting = path.submit(2)
+    path.spec = replace(path.spec, inputs=(replace(path.spec.inputs[0], name="renamed"),))
+    path.start_worker()
+    await tick()
+    assert errors_of(running, waiting) == [NotReady, NotReady]

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from headrace.errors import ConfigurationError
@@ -108,12 +110,22 @@ def test_a_path_given_twice_is_one_model(tree):
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("m.pt", "m.pt is PyTorch model"), ("m.pb", "m.pb is TensorFlow model"), ("m.bin", "m.bin is no model")],
+    [
+        ("m.pt", "m.pt is a PyTorch model: convert it to ONNX"),
+        ("m.pb", "m.pb is a TensorFlow model: convert it to ONNX"),
+        ("m.bin", "m.bin is no .onnx file"),
+    ],
 )
 def test_a_file_of_another_kind_says_so(tree, name, text):
     (source,) = find_sources([tree(name) / name])
-    assert source.problem.startswith(text)
-    assert "convert it to ONNX" in source.problem
+    assert source.problem == text
+
+
+def test_what_is_neither_file_nor_folder_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.onnx")
+    for path in (tmp_path, tmp_path / "pipe.onnx"):
+        (source,) = find_sources([path])
+        assert "neither a file nor a folder" in source.problem
 
 
 @pytest.mark.parametrize("names", [["x/"], ["readme.txt"], [".hidden/1/model.onnx"]], ids=range(3))

@@ -422,3 +422,18 @@ def test_what_must_be_equal_in_a_batch_is_looked_at_each_time():
         decoder.decode(header + TWO + struct.pack("<q", hertz), len(header)).group for hertz in (8, 8, 16)
     ]
     assert groups[0] == groups[1] != groups[2]
+
+
+def test_a_remembered_header_does_not_keep_what_it_came_with():
+    spec = model(
+        tensor("x", Datatype.FP32, (-1, 2), batch_axis=0),
+        tensor("k", Datatype.FP32, (1000,), batch_axis=None),
+    )
+    decoder = RequestDecoder(spec)
+    header = b"""{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","parameters":{"binary_data_size":8}},
+        {"name":"k","shape":[1000],"datatype":"FP32","parameters":{"binary_data_size":4000}}]}"""
+    first = decoder.decode(header + bytes(4008), len(header))
+    again = decoder.decode(header + bytes(4007) + b"1", len(header))
+    assert first.group != again.group
+    assert sum(map(len, again.group.shared)) < 100
+    assert all(not bound.request.group.shared for bound in decoder._bound.values())

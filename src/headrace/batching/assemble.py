@@ -91,3 +91,12 @@ def read_outputs(spec: ModelSpec, placed: tuple[Placed, ...], region: Region) ->
         count = each.nbytes // dtype.itemsize
         arrays[each.index] = region.array(dtype, each.shape, each.offset, count)
     return arrays
+
+
+def has_rows(spec: ModelSpec, arrays: dict[int, np.ndarray], rows: int) -> bool:
+    """Whether every output has as many rows as the batch: else nobody can tell whose they are."""
+    for index, array in arrays.items():
+        axis = spec.outputs[index].batch_axis
+        if axis is not None and array.shape[axis] != rows:
+            return False
+    return True

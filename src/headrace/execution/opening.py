@@ -25,6 +25,7 @@ BUDGET_S = 0.3
 PATIENT_BUDGET_S = 20.0
 """For the sweep in a process of its own, which nobody waits for."""
 COMPARED_ROWS = 8
+MOST_INSTANCES = 256
 LARGEST_SWEEP_BYTES = 64 << 20
 """Inputs of the largest batch tried: what is not needed is not allocated."""
 
@@ -52,7 +53,9 @@ class Opening:
         load = self._load
         known = self._store.read(self._key)
         if known is not None and known.spec is not None and not known.is_noisy:
-            return self._open_known(known, known.spec)
+            probe = self._probe(load.threads or max(1, known.threads))
+            if is_about(known, known.spec, probe.backend):
+                return self._open_known(probe, known, known.spec)
         probe = self._probe(load.threads or 1)
         started = time.perf_counter()
         probe.first_run()
@@ -80,12 +83,11 @@ class Opening:
         self._store.write(self._key, profile)
         yield Ready(spec, profile, self._key)
 
-    def _open_known(self, known: Profile, spec: ModelSpec) -> tuple[Backend, Ready]:
+    def _open_known(self, probe: Probe, known: Profile, spec: ModelSpec) -> tuple[Backend, Ready]:
         load = self._load
-        threads = load.threads or known.threads
-        probe = self._probe(threads)
         probe.first_run()
-        profile = replace(known, instances=load.instances or known.instances, threads=threads)
+        instances, threads = load.instances or known.instances, load.threads or known.threads
+        profile = replace(known, instances=instances, threads=threads)
         spec = replace(spec, name=load.name, version=load.version)
         return probe.backend, Ready(spec, profile, self._key)
 
@@ -110,3 +112,15 @@ class Opening:
         backend = registry.create(self._load.backend)
         backend.load(Path(self._load.path), threads)
         return backend
+
+
+def is_about(profile: Profile, spec: ModelSpec, backend: Backend) -> bool:
+    """Whether a stored profile can be of this model at all: it is a file, and somebody may have edited it."""
+    declared = [(each.name, each.datatype) for each in (*backend.inputs, *backend.outputs)]
+    stored = [(each.name, each.datatype) for each in (*spec.inputs, *spec.outputs)]
+    axes = all(
+        each.batch_axis is None or 0 <= each.batch_axis < len(each.shape)
+        for each in (*spec.inputs, *spec.outputs)
+    )
+    counts = 1 <= profile.instances <= MOST_INSTANCES and 1 <= profile.threads <= MOST_INSTANCES
+    return declared == stored and axes and counts

@@ -85,6 +85,11 @@ class Probe:
         outputs = [spec_of(each) for each in self.backend.outputs]
         inputs = [spec_of(each.declared) for each in self.inputs]
         joins = False
+        for each in self.backend.inputs:
+            if each.axes is None and each.name:
+                self.notes.append(
+                    f"input '{each.name}' has no declared shape, or is a scalar: scalars are taken"
+                )
         if (first := self.first_run()) is not None:
             outputs = [shaped(spec, first[spec.name]) for spec in outputs]
             if any(each.batch is not None for each in self.inputs):
@@ -157,10 +162,11 @@ class Probe:
         """Each output's batch axis, or None (and a note) where rows cannot be joined."""
         rows = [self._row_like_first(seed) for seed in (0, 1, 4)]
         try:
-            second, both, other = (
+            second, both, other, swapped = (
                 self.run(rows[1]),
                 self.run(self.batch(rows[:2])),
                 self.run(self.batch([rows[0], rows[2]])),
+                self.run(self.batch(rows[1::-1])),
             )
         except HeadraceError as exc:
             self.notes.append(f"two rows in one run fail ({str(exc)[:200]}): one request at a time")
@@ -177,6 +183,11 @@ class Probe:
                 return None
             if not (is_close(ours, first[name]) and is_close(joined.take([1], axis), second[name])):
                 self.notes.append(f"output '{name}' changes with the number of rows: one request at a time")
+                return None
+            if swapped[name].shape != joined.shape or not is_close(
+                swapped[name].take([1], axis), first[name]
+            ):
+                self.notes.append(f"rows change places in output '{name}': one request at a time")
                 return None
             axes[name] = axis
         return axes

@@ -86,6 +86,7 @@ class Desk:
         self.catalog = catalog
         self.settings = settings
         self.deadline_s = settings.deadline_s
+        self._max_received_bytes = settings.max_received_bytes
         self.clock = clock
         self.transcoder = transcoder
         # The mutable state: what was worked out once, and the bytes of bodies that are not answered yet.
@@ -123,6 +124,10 @@ class Desk:
         if codec is None or codec.spec is not spec:
             codec = self._codecs[version] = Codec(spec, RequestDecoder(spec), ResponseEncoder(spec))
         return codec
+
+    def has_room(self, nbytes: int) -> bool:
+        """Whether so many bytes more may be received."""
+        return self.received_bytes + nbytes <= self._max_received_bytes
 
     def refuse_size(self, header_length: int | None, size: int) -> HeadraceError | None:
         """The reason not to receive a body of that size, or None."""

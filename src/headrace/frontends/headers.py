@@ -1,11 +1,13 @@
 """The headers of an infer request that mean something here."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from headrace.errors import InvalidRequest, Unsupported
 
 MILLISECONDS = 1e-3
+NUMBER = re.compile(rb"-?[0-9]{1,19}")
 LARGEST_INT32 = (1 << 31) - 1
 
 
@@ -50,7 +52,7 @@ def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> InferHeaders:
 
 def read_header_length(value: bytes) -> int:
     text = value.strip()
-    if not text.lstrip(b"-").isdigit():
+    if not NUMBER.fullmatch(text):
         raise InvalidRequest(
             f"Unable to parse Inference-Header-Content-Length, got: {value.decode('latin-1')}"
         )

@@ -65,7 +65,11 @@ class LeanProtocol(HttpToolsProtocol):
         if is_first:
             end = data.find(b"\r\n\r\n") + 4
             known = self._desk.heads.get(data[:end])
-            if known is not None and known.content_length == len(data) - end:
+            if (
+                known is not None
+                and known.content_length == len(data) - end
+                and self._desk.has_room(known.content_length)
+            ):
                 self._receive_known(known, data[end:])
                 return
         try:

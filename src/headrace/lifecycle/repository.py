@@ -56,7 +56,7 @@ def merged(name: str, places: list[tuple[Path, list[Source]]]) -> list[Source]:
 
 def models_in(path: Path) -> list[tuple[Path, list[Source]]]:
     """Where each model lies, and its versions."""
-    if path.is_file():
+    if not path.is_dir():
         return [(path, [file_source(path)])]
     if versions := version_folders(path):
         return [(path, versions)]
@@ -79,11 +79,14 @@ def models_in(path: Path) -> list[tuple[Path, list[Source]]]:
 
 def file_source(path: Path) -> Source:
     backend = backend_for(path)
+    if path.exists() and not path.is_file():
+        return Source(path.stem, "1", path, "", f"{path} is neither a file nor a folder")
     if backend is None:
-        kind = FOREIGN.get(path.suffix, "no")
-        return Source(
-            path.stem, "1", path, "", f"{path.name} is {kind} model headrace can serve: convert it to ONNX"
+        kind = FOREIGN.get(path.suffix)
+        problem = (
+            f"{path.name} is a {kind} model: convert it to ONNX" if kind else f"{path.name} is no .onnx file"
         )
+        return Source(path.stem, "1", path, "", problem)
     return Source(path.stem, "1", path, backend)
 
 

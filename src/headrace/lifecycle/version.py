@@ -79,7 +79,7 @@ class ModelVersion:
     def accepts(self) -> bool:
         """Takes requests: ready, or about to be again after its worker died."""
         return self.state is VersionState.READY or (
-            self.state is VersionState.RESTARTING and self._deaths_in_a_row <= 1
+            self.state is VersionState.RESTARTING and self.was_ready and self._deaths_in_a_row <= 1
         )
 
     def snapshot(self) -> VersionSnapshot:

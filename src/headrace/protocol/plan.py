@@ -1,6 +1,7 @@
 """What the names, datatypes and shapes of a request mean for a model; and with whom the request may share a batch."""
 
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from math import prod
 from typing import NamedTuple, TypeVar
 
@@ -12,6 +13,7 @@ from headrace.protocol.tensors import make_reader
 
 MOST_ELEMENTS = (1 << 63) - 1
 MOST_PLANS = 4096
+DIGEST_BYTES = 16
 
 T = TypeVar("T")
 
@@ -97,7 +99,7 @@ class Planner:
         for tensor, shape, data in zip(spec.inputs, shapes, tensors, strict=True):
             if tensor.batch_axis is None:
                 if spec.joins_requests:
-                    shared.append(bytes(data))
+                    shared.append(digest(data))
                 exact.append(shape)
                 cost += prod(shape)
                 continue
@@ -178,6 +180,11 @@ class Planner:
             f"expected {len(self._inputs)} inputs but got {len(got)} inputs for model '{self._spec.name}'. Got "
             f"input(s) {got}, but missing required input(s) {missing}. Please provide all required input(s)."
         )
+
+
+def digest(data: bytes | memoryview) -> bytes:
+    """What equal inputs have in common, without keeping them: groups outlive their requests."""
+    return bytes(data) if len(data) <= DIGEST_BYTES else blake2b(data, digest_size=DIGEST_BYTES).digest()
 
 
 def agree(lengths: dict[str, int], name: str, length: int, tensor: str) -> None:

@@ -109,7 +109,9 @@ class RequestDecoder:
             begin = end
         if len(self._bound) >= MOST_PLANS:
             self._bound.clear()
-        self._bound[header] = Bound(structs.replace(request, tensors=()), tuple(places), length)
+        # The group is kept only where it is the same for all: else it is worked out from the data again.
+        group = self._planner.fixed_group
+        self._bound[header] = Bound(structs.replace(request, tensors=(), group=group), tuple(places), length)
 
     def _bind_simple(self, envelope: Envelope | LooseEnvelope, body: bytes) -> InferRequest:
         """One input and no wishes, the most frequent request there is: `_bind` without what cannot be."""
