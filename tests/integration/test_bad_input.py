@@ -418,3 +418,20 @@ def test_a_row_of_pipelined_requests_may_end_in_the_middle_of_one(wire: Wire, pa
     statuses = {wire.receive().status for _ in range(many)}
     wire.send(request[20:])
     assert {*statuses, wire.receive().status} == {200}
+
+
+def test_bytes_being_received_are_bounded_for_heads_seen_before_too(tmp_path: Path, profiles: Path) -> None:
+    (tmp_path / "slow.fake").write_text('{"seconds": 0.3}')
+    with run_server([tmp_path], profile_dir=profiles, instances=1, max_received_bytes=100_000) as server:
+        values = " " * 30_000 + "1,2,3,4"
+        body = b'{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[%s]}]}' % values.encode()
+        request = message("POST", "/v2/models/slow/infer", body)
+        with contextlib.ExitStack() as stack:
+            wires = [stack.enter_context(Wire(server.host, server.port)) for _ in range(12)]
+            wires[0].send(request)
+            assert wires[0].receive().status == 200
+            for wire in wires:
+                wire.send(request)
+            statuses = [wire.receive().status for wire in wires]
+    assert set(statuses) == {200, 503}
+    assert statuses.count(200) <= 3

@@ -164,3 +164,18 @@ def test_a_folder_that_cannot_keep_profiles_changes_nothing(tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     with run_server([tmp_path / "mlp.onnx"], profile_dir=tmp_path / "file" / "x") as server:
         assert server.server.catalog.versions("mlp")[0].snapshot().spec.joins_requests
+
+
+def test_a_version_that_was_never_ready_is_not_ready_while_it_is_started_again(
+    tmp_path: Path, profiles: Path
+) -> None:
+    (tmp_path / "dying.fake").write_text('{"load_dies": true}')
+    with run_server([tmp_path], profile_dir=profiles, wait_ready=False) as server:
+        version = server.server.catalog.versions("dying")[0]
+        statuses = set()
+        with Wire(server.host, server.port) as wire:
+            while not version.is_settled:
+                body = {"inputs": [tensor("x", "FP32", [1, 4], [1, 2, 3, 4])]}
+                statuses |= {wire.infer("dying", body).status, wire.get("/v2/models/dying").status}
+            statuses.add(wire.infer("dying", body).status)
+    assert statuses == {503}
