@@ -261,7 +261,7 @@ async def not_routed(_: Request, exc: Exception) -> StarletteResponse:
     """No such path, or not with this verb."""
     assert isinstance(exc, HTTPException), "registered for HTTPException"
     text = {404: "Not Found", 405: "Method Not Allowed"}.get(exc.status_code, exc.detail)
-    response = respond({"error": text, "code": text.lower().replace(" ", "_")}, exc.status_code)
+    response = respond({"error": text}, exc.status_code)
     for name, value in (exc.headers or {}).items():
         response.headers[name] = value
     return response
