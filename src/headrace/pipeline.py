@@ -74,6 +74,11 @@ class Pipeline:
         running = sum(1 for channel in self._channels for _ in channel.in_flight())
         return Snapshot(self._queue.waiting, self._queue.nbytes, running)
 
+    @property
+    def is_trying_suspect(self) -> bool:
+        """What runs now, and nothing else, is a request whose first run ended badly."""
+        return self._suspect is not None
+
     def submit(self, ticket: Ticket) -> None:
         """Take a ticket in, or refuse it at once."""
         refusal = admit(

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -73,12 +74,13 @@ def deaths_of(server: RunningServer, model: str = "faulty") -> int:
     return server.server.catalog.versions(model)[0].snapshot().deaths
 
 
-def together(server: RunningServer, values: list[float]) -> list[Answer]:
+def together(server: RunningServer, values: list[float], gap_s: float = 0) -> list[Answer]:
     """Send one row each over a connection each, behind a run that keeps the instance busy; all their answers."""
     with contextlib.ExitStack() as stack:
         wires = [stack.enter_context(Wire(server.host, server.port)) for _ in range(len(values) + 1)]
         for wire, value in zip(wires, [0.0, *values], strict=True):
             wire.send(request(value))
+            time.sleep(gap_s)
         return [wire.receive() for wire in wires][1:]
 
 
@@ -113,6 +115,18 @@ def test_neighbours_of_a_row_that_kills_the_worker_get_their_answers(server: Run
     assert deaths_of(server) >= 2
     eventually(lambda: state_of(server) == "READY", "it is served again")
     assert_answered(together(server, [5.0])[0], 5.0)
+
+
+@pytest.mark.parametrize("culprit", [DEADLY, HANGING])
+def test_neighbours_that_came_after_the_culprit_get_their_answers_too(
+    server: RunningServer, culprit: float
+) -> None:
+    # Tried alone it is the first to run, and the worker dies twice with no batch done in between.
+    values = [culprit, 1.0, 2.0]
+    answers = together(server, values, gap_s=0.004)
+    assert answers[0].status == 500
+    for value, answer in zip(values[1:], answers[1:], strict=True):
+        assert_answered(answer, value)
 
 
 def test_who_runs_beside_a_deadly_row_on_another_instance_gets_an_answer(

@@ -205,7 +205,11 @@ class ModelVersion:
             return
         served = self.pipeline.batches_done > self._batches_at_death
         self._deaths += 1
-        self._deaths_in_a_row = 1 if served else self._deaths_in_a_row + 1
+        if served or not self._deaths_in_a_row:
+            self._deaths_in_a_row = 1
+        elif not self.pipeline.is_trying_suspect:
+            # A suspect's death says nothing of the model: whoever waits behind it need not go.
+            self._deaths_in_a_row += 1
         self._report(WorkerDied(self.source.name, self.source.version, reason, self._deaths))
         if not self.was_ready and self._deaths_in_a_row >= MOST_DEATHS_LOADING:
             self.pipeline.detach()
