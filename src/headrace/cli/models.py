@@ -31,7 +31,7 @@ def command(paths: tuple[Path, ...], pad: tuple[str, ...], *, as_json: bool, **o
 
     from headrace.cli.survey import survey
     from headrace.cli.tree import print_tree
-    from headrace.lifecycle.repository import find_sources
+    from headrace.repository.find import find_sources
 
     settings = make_settings(options, pad)
     try:

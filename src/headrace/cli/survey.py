@@ -11,10 +11,10 @@ from rich.text import Text
 from headrace.config import Settings
 from headrace.execution.linux import allow_open_files
 from headrace.lifecycle.catalog import Catalog
-from headrace.lifecycle.repository import Source
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
 from headrace.messages import TensorSpec
+from headrace.repository.source import Source
 
 POLL_S = 0.05
 SAID_EVERY_S = 10.0

@@ -8,6 +8,7 @@ import msgspec
 
 from headrace.execution import linux
 from headrace.messages import ModelSpec, Shape
+from headrace.model_config import ModelConfig
 
 
 class Placed(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -44,6 +45,7 @@ class Load(msgspec.Struct, tag="load"):
         pads: input name → value, where the operator declares padding.
         profile_dir: where profiles are kept; None for the usual place.
         measure_only: this process is a probe: measure, report, end.
+        config: what the model's repository says of it.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Load(msgspec.Struct, tag="load"):
     pads: dict[str, float] = {}
     profile_dir: str | None = None
     measure_only: bool = False
+    config: ModelConfig = ModelConfig()
 
 
 class Ready(msgspec.Struct, tag="ready"):

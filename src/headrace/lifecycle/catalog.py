@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from headrace.config import Settings
 from headrace.errors import NotFound, UnknownVersion
 from headrace.events import Event, VersionChanged
-from headrace.lifecycle.repository import Source
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
+from headrace.repository.source import Source
 
 POLL_S = 0.02
 

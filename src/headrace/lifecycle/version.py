@@ -13,10 +13,10 @@ from headrace.execution.linux import usable_cores
 from headrace.execution.profiles import ProfileStore
 from headrace.execution.supervisor import Worker, WorkerEvents
 from headrace.execution.wire import Load, Profile, Ready
-from headrace.lifecycle.repository import Source
 from headrace.lifecycle.state import MOST_DEATHS_LOADING, MOVES, VersionState, restart_delay_s
 from headrace.messages import ModelSpec
 from headrace.pipeline import Limits, Pipeline
+from headrace.repository.source import Source
 
 HANGS_AFTER = 10
 """A run that takes so many times its usual upper bound is hanging; two may be in flight one after the other."""
@@ -165,11 +165,12 @@ class ModelVersion:
             cores=usable_cores(),
             max_batch_size=settings.max_batch_size,
             max_rows=settings.max_rows,
-            instances=settings.instances,
-            threads=settings.threads,
-            pads=settings.pads.get(source.name, {}),
+            instances=settings.instances or source.config.instances,
+            threads=settings.threads or source.config.threads,
+            pads=settings.pads.get(source.name, source.config.pads),
             profile_dir=str(folder) if folder else None,
             measure_only=measure_only,
+            config=source.config,
         )
 
     def _events(self) -> WorkerEvents:

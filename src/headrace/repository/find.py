@@ -2,24 +2,13 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.backends.registry import BACKENDS, backend_for
 from headrace.errors import ConfigurationError
+from headrace.repository.source import Source
 
 FOREIGN = {".pb": "TensorFlow", ".pt": "PyTorch", ".pt2": "PyTorch", ".plan": "TensorRT", ".xml": "OpenVINO"}
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One version of a model on disk. `problem` says why it cannot even be tried."""
-
-    name: str
-    version: str
-    path: Path
-    backend: str
-    problem: str = ""
 
 
 def find_sources(paths: Iterable[Path]) -> list[Source]:

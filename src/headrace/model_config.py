@@ -1,0 +1,103 @@
+"""What a repository says of a model, whatever its layout: the one form they are all read into.
+
+Everything may be left unsaid; what is unsaid is inferred from the artifact or measured.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from headrace.messages import Datatype, Shape
+
+
+class DeclaredTensor(msgspec.Struct, frozen=True):
+    """An input or output as the repository declares it, to be held against the artifact.
+
+    Attributes:
+        datatype: None if it does not say.
+        dims: None if it does not say; else without the batch axis where ModelConfig.max_batch_size is above 0. -1 is
+            any size.
+        reshape: what the artifact takes or gives in place of `dims`; None if the same.
+        labels: of a classification, by index; where `label_file` names them.
+    """
+
+    name: str
+    datatype: Datatype | None = None
+    dims: Shape | None = None
+    reshape: Shape | None = None
+    is_optional: bool = False
+    labels: tuple[str, ...] = ()
+    label_file: str = ""
+
+
+class QueuePolicy(msgspec.Struct, frozen=True):
+    """How requests of one priority level wait.
+
+    Attributes:
+        max_queue_size: requests that may wait; 0 is no bound.
+        default_timeout_s: seconds they may wait, None for the server's deadline.
+        allow_timeout_override: whether a request's own timeout counts if it is shorter.
+        on_timeout: whether what waited too long is refused, or served after everything else.
+    """
+
+    max_queue_size: int = 0
+    default_timeout_s: float | None = None
+    allow_timeout_override: bool = True
+    on_timeout: Literal["reject", "delay"] = "reject"
+
+
+class WarmupInput(msgspec.Struct, frozen=True):
+    """One input of a warm-up request. `file` is absolute and holds tensor bytes; only where fill is "file"."""
+
+    name: str
+    datatype: Datatype
+    dims: Shape
+    fill: Literal["zero", "random", "file"] = "zero"
+    file: str = ""
+
+
+class Warmup(msgspec.Struct, frozen=True):
+    """Requests to run before a version is ready; one that fails, fails the load.
+
+    Attributes:
+        batch_size: rows; 0 where the model has no batch axis.
+        count: how often.
+    """
+
+    name: str
+    inputs: tuple[WarmupInput, ...]
+    batch_size: int = 0
+    count: int = 1
+
+
+class ModelConfig(msgspec.Struct, frozen=True):
+    """What a repository says of one version of a model.
+
+    Attributes:
+        max_batch_size: rows a run may have; 0 if rows must not be joined, None if it does not say.
+        instances, threads: sessions at once and threads of each; None to have them measured.
+        pads: input → value its lengths may be padded with, if a run confirms it.
+        levels: priority level (1 is served first) → how its requests wait; empty if all are alike, under `queue`.
+        default_level: of a request that names no priority.
+        options: of the backend, by the backend's own names.
+        steps: of the transforms around the model, as transforms/ reads them; empty if callers send its tensors.
+        parameters: free text for whoever asks for the configuration, and for python models.
+        described: the configuration in Triton's own field names, where it was written so.
+        notes: what was said and is not honoured, in sentences for the operator.
+    """
+
+    max_batch_size: int | None = None
+    instances: int | None = None
+    threads: int | None = None
+    inputs: tuple[DeclaredTensor, ...] = ()
+    outputs: tuple[DeclaredTensor, ...] = ()
+    pads: dict[str, float] = {}
+    queue: QueuePolicy = QueuePolicy()
+    levels: dict[int, QueuePolicy] = {}
+    default_level: int = 0
+    warmups: tuple[Warmup, ...] = ()
+    options: dict[str, str] = {}
+    steps: dict[str, Any] = {}
+    parameters: dict[str, str] = {}
+    described: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
