@@ -17,7 +17,9 @@ MOVES: dict[VersionState, frozenset[VersionState]] = {
     VersionState.LOADING: frozenset(
         {VersionState.READY, VersionState.RESTARTING, VersionState.UNAVAILABLE, VersionState.UNLOADING}
     ),
-    VersionState.READY: frozenset({VersionState.RESTARTING, VersionState.UNLOADING}),
+    VersionState.READY: frozenset(
+        {VersionState.RESTARTING, VersionState.UNAVAILABLE, VersionState.UNLOADING}
+    ),
     VersionState.RESTARTING: frozenset(
         {VersionState.READY, VersionState.UNAVAILABLE, VersionState.UNLOADING}
     ),

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from headrace.batching.latency import LatencyModel
 from headrace.config import Settings
@@ -15,11 +16,22 @@ from headrace.execution.supervisor import Worker, WorkerEvents
 from headrace.execution.wire import Load, Profile, Ready
 from headrace.lifecycle.state import MOST_DEATHS_LOADING, MOVES, VersionState, restart_delay_s
 from headrace.messages import ModelSpec
+from headrace.model_config import ModelConfig
 from headrace.pipeline import Limits, Pipeline
 from headrace.repository.source import Source
 
 HANGS_AFTER = 10
 """A run that takes so many times its usual upper bound is hanging; two may be in flight one after the other."""
+
+TRANSFORM = "transform"
+TRANSFORM_INSTANCES = 2
+"""So that one item that hangs leaves a way for the others until it is ended."""
+TRANSFORM_TIMEOUT_S = 1.0
+
+
+def needs_transform_worker(steps: dict[str, Any]) -> bool:
+    """Whether a skill's steps include what must not run beside the model: code of users, images."""
+    return "transform" in steps or any(each["kind"] == "image" for each in steps.get("inputs", {}).values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,8 @@ class ModelVersion:
         empty = ModelSpec(source.name, source.version, "", (), ())
         limits = Limits(settings.max_queue_bytes, settings.max_rows)
         self.pipeline = Pipeline(empty, limits, clock, report)
+        # Code of users and decoding of images have a worker of their own, as its own version beside this one.
+        self.transforms = self._make_transforms()
         # The mutable state.
         self.state = VersionState.LOADING
         self.reason = ""
@@ -101,6 +115,8 @@ class ModelVersion:
             self._move(VersionState.UNAVAILABLE, self.source.problem)
             return
         self._report(VersionChanged(self.source.name, self.source.version, self.state, ""))
+        if self.transforms is not None:
+            self.transforms.start()
         self._start_worker()
 
     def stop(self) -> None:
@@ -117,16 +133,21 @@ class ModelVersion:
                 worker.stop()
         if self._probe is not None:
             self._probe.kill()
+        if self.transforms is not None:
+            self.transforms.stop()
 
     def kill(self) -> None:
         """End whatever has not ended by itself."""
         for worker in (self._worker, self._probe):
             if worker is not None:
                 worker.kill()
+        if self.transforms is not None:
+            self.transforms.kill()
 
     @property
     def has_processes(self) -> bool:
-        return self._worker is not None or self._probe is not None
+        mine = self._worker is not None or self._probe is not None
+        return mine or (self.transforms is not None and self.transforms.has_processes)
 
     @property
     def is_measuring(self) -> bool:
@@ -135,6 +156,8 @@ class ModelVersion:
 
     def watch(self) -> None:
         """To be called every now and then: end a worker that hangs."""
+        if self.transforms is not None:
+            self.transforms.watch()
         worker = self._worker
         if worker is None:
             return
@@ -145,7 +168,7 @@ class ModelVersion:
         if (oldest := self.pipeline.oldest_run_s()) is None:
             return
         age_s, expected_s = oldest
-        if age_s > max(self._settings.hang_floor_s, 2 * HANGS_AFTER * expected_s):
+        if age_s > max(self._hang_floor_s, 2 * HANGS_AFTER * expected_s):
             worker.kill()
 
     def _start_worker(self) -> None:
@@ -157,6 +180,7 @@ class ModelVersion:
     def _load(self, *, measure_only: bool = False) -> Load:
         settings, source = self._settings, self.source
         folder: Path | None = settings.profile_dir
+        is_transform = source.backend == TRANSFORM
         return Load(
             name=source.name,
             version=source.version,
@@ -165,9 +189,11 @@ class ModelVersion:
             cores=usable_cores(),
             max_batch_size=settings.max_batch_size,
             max_rows=settings.max_rows,
-            instances=settings.instances or source.config.instances,
+            instances=source.config.instances
+            if is_transform
+            else settings.instances or source.config.instances,
             threads=settings.threads or source.config.threads,
-            pads=settings.pads.get(source.name, source.config.pads),
+            pads={} if is_transform else settings.pads.get(source.name, source.config.pads),
             profile_dir=str(folder) if folder else None,
             measure_only=measure_only,
             config=source.config,
@@ -186,10 +212,45 @@ class ModelVersion:
         self._profile, self._key, self._threads = ready.profile, ready.key, ready.profile.threads
         latency = LatencyModel(ready.profile.latencies)
         self.pipeline.attach(worker.channels, ready.spec, latency)
-        self.was_ready = True
-        self._move(VersionState.READY, "")
+        if self.transforms is None or self.transforms.was_ready:
+            self._become_ready()
         if ready.profile.spec is None and self._probe is None:
             self._probe = Worker(self._load(measure_only=True), self._events())
+
+    def _become_ready(self) -> None:
+        self.was_ready = True
+        self._move(VersionState.READY, "")
+
+    def _make_transforms(self) -> "ModelVersion | None":
+        """The version beside this one that runs its transforms, if it has any that need a worker."""
+        source = self.source
+        if source.backend == TRANSFORM or not needs_transform_worker(source.config.steps):
+            return None
+        config = ModelConfig(instances=TRANSFORM_INSTANCES, threads=1, steps=source.config.steps)
+        transforms = Source(source.name, source.version, source.path, TRANSFORM, config=config)
+        return ModelVersion(transforms, self._settings, self._clock, self._on_transforms)
+
+    def _on_transforms(self, event: Event) -> None:
+        """What the transforms' version reports. Only its state concerns this one; who waits for it waits there."""
+        if isinstance(event, WorkerDied):
+            self._report(event)
+        if not isinstance(event, VersionChanged):
+            return
+        if event.state == VersionState.UNAVAILABLE and self.state is not VersionState.UNLOADING:
+            self.pipeline.refuse_all(self.not_ready(event.reason))
+            self._move(VersionState.UNAVAILABLE, event.reason)
+        elif event.state == VersionState.READY and self._worker is not None and self._worker.channels:
+            self._become_ready()
+
+    @property
+    def _hang_floor_s(self) -> float:
+        """A transform has a time limit of its own, since it is code of a user's that usually takes milliseconds."""
+        if self.source.backend == TRANSFORM:
+            limit_s: float = self.source.config.steps.get("transform", {}).get(
+                "timeout_s", TRANSFORM_TIMEOUT_S
+            )
+            return limit_s
+        return self._settings.hang_floor_s
 
     def _on_refused(self, worker: Worker, reason: str) -> None:
         if worker is self._probe:
