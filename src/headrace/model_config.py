@@ -84,6 +84,11 @@ class ModelConfig(msgspec.Struct, frozen=True):
         parameters: free text for whoever asks for the configuration, and for python models.
         described: the configuration in Triton's own field names, where it was written so.
         notes: what was said and is not honoured, in sentences for the operator.
+        description: what the skill is for, in its author's words.
+        variants: names a skill's variants are served under, the one that answers first; empty if there is one.
+        latency_p99_s: seconds within which 99 of 100 requests should be answered, None if nothing is promised.
+        priority: 1 goes before 2, and 2 before 3, where skills compete.
+        examples: golden inputs as callers send them, each {"input": {...}} and maybe {"answer": {...}}.
     """
 
     max_batch_size: int | None = None
@@ -101,3 +106,8 @@ class ModelConfig(msgspec.Struct, frozen=True):
     parameters: dict[str, str] = {}
     described: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
+    description: str = ""
+    variants: tuple[str, ...] = ()
+    latency_p99_s: float | None = None
+    priority: int = 2
+    examples: tuple[dict[str, Any], ...] = ()
