@@ -31,6 +31,7 @@ from headrace.protocol import transcode
 from headrace.protocol.request import RequestDecoder
 from headrace.protocol.response import BYTES_AN_ELEMENT, LARGE_JSON, ResponseEncoder, encode_error
 from headrace.protocol.status import HTTP_STATUS, RETRY_AFTER_S
+from headrace.routing.entry import Entry, entry_of
 
 INFER = re.compile(rb"^/v2/models/([^/?]+)(?:/versions/([0-9]+))?/infer(?:\?.*)?$")
 MOST_ROUTES = 4096
@@ -57,9 +58,10 @@ class Head(NamedTuple):
 
 
 class Codec(NamedTuple):
-    """A spec's decoder and encoder."""
+    """A version's entry, and the decoder and encoder of what it takes and gives; under one spec of its model."""
 
-    spec: ModelSpec
+    model_spec: ModelSpec
+    entry: Entry
     decoder: RequestDecoder
     encoder: ResponseEncoder
 
@@ -118,11 +120,13 @@ class Desk:
             self.heads[head] = meaning
 
     def codec(self, version: ModelVersion) -> Codec:
-        """The decoder and encoder of the version's present spec."""
+        """The entry, decoder and encoder under the version's present spec."""
         codec = self._codecs.get(version)
-        spec = version.pipeline.spec
-        if codec is None or codec.spec is not spec:
-            codec = self._codecs[version] = Codec(spec, RequestDecoder(spec), ResponseEncoder(spec))
+        model_spec = version.pipeline.spec
+        if codec is None or codec.model_spec is not model_spec:
+            entry = entry_of(version)
+            codec = Codec(model_spec, entry, RequestDecoder(entry.spec), ResponseEncoder(entry.spec))
+            self._codecs[version] = codec
         return codec
 
     def has_room(self, nbytes: int) -> bool:
@@ -151,7 +155,7 @@ class Exchange(ABC):
     started = 0.0
     request: InferRequest
     _codec: Codec
-    _pipeline: Pipeline
+    _entry: Entry
     _ticket: Ticket | None = None
 
     def __init__(self, desk: Desk) -> None:
@@ -203,12 +207,12 @@ class Exchange(ABC):
         if self.header_timeout_s is not None and self.header_timeout_s < timeout_s:
             timeout_s, error = self.header_timeout_s, DeadlineExceeded
         ticket = Ticket(request, self, self.started, self.started + timeout_s, error)
-        self.wait_for(version.pipeline, ticket)
+        self.wait_for(codec.entry, ticket)
 
-    def wait_for(self, pipeline: Pipeline, ticket: Ticket) -> None:
+    def wait_for(self, entry: Entry, ticket: Ticket) -> None:
         """What the exchange waits for, and what is dropped with it."""
-        self._pipeline, self._ticket = pipeline, ticket
-        pipeline.submit(ticket)
+        self._entry, self._ticket = entry, ticket
+        entry.submit(ticket)
 
     def end(self, part: Part) -> None:
         """The model's answer: encode it here, or elsewhere if it is large."""
@@ -234,7 +238,7 @@ class Exchange(ABC):
     def drop(self) -> None:
         """The client is gone."""
         if self._ticket is not None:
-            self._pipeline.drop(self._ticket)
+            self._entry.drop(self._ticket)
 
 
 class Transcoding:

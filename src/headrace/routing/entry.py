@@ -1,0 +1,27 @@
+"""What a version's requests are handed to: its pipeline, or the stages of a skill with transforms in a worker."""
+
+from typing import Protocol
+
+from headrace.batching.ticket import Ticket
+from headrace.lifecycle.version import ModelVersion
+from headrace.messages import ModelSpec
+from headrace.routing.staged import Staged
+
+
+class Entry(Protocol):
+    """Takes tickets whose requests are decoded for its spec."""
+
+    spec: ModelSpec
+
+    def submit(self, ticket: Ticket) -> None:
+        """Take a ticket in, or refuse it at once."""
+
+    def drop(self, ticket: Ticket) -> None:
+        """The client is gone."""
+
+
+def entry_of(version: ModelVersion) -> Entry:
+    """The entry for the version's present spec."""
+    if version.transforms is None:
+        return version.pipeline
+    return Staged(version.pipeline, version.transforms.pipeline, version.source.config.steps)
