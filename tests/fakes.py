@@ -11,7 +11,7 @@ from headrace.errors import HeadraceError
 from headrace.events import Event
 from headrace.execution.arena import Region
 from headrace.execution.channel import InFlight
-from headrace.execution.wire import CREDITS, SLOTS, Done, Failed, Placed
+from headrace.execution.wire import CREDITS, SLOTS, Done, Failed, Placed, RowError
 from headrace.messages import Datatype, Group, InferRequest, ModelSpec, TensorSpec, Wanted
 from headrace.parts import Part
 from headrace.pipeline import Limits, Pipeline
@@ -109,8 +109,10 @@ class PuppetChannel:
         self._in_flight[self._sent] = (slot, batch, rows)
         self.given.append(rows[:, 0].tolist())
 
-    def finish(self, seconds: float = 0.0, dtype: np.dtype = FP32) -> None:
-        """The oldest batch has run, for so long; its outputs are of the dtype, declared or not."""
+    def finish(
+        self, seconds: float = 0.0, dtype: np.dtype = FP32, errors: Iterable[tuple[int, str, bool]] = ()
+    ) -> None:
+        """The oldest batch has run, for so long; its outputs are of the dtype, declared or not; some rows failed."""
         number, slot, batch, rows = self._take()
         outputs = self._slots[slot][1]
         data = (rows * 2).astype(dtype).tobytes()
@@ -120,7 +122,8 @@ class PuppetChannel:
         started = ended - round(seconds * 1e9)
         placed = (Placed(0, 0, len(data), rows.shape),)
         self._on_credit()
-        batch.on_done(Done(number, outputs.size, placed, started, started, ended, ended), outputs)
+        failed = tuple(RowError(*each) for each in errors)
+        batch.on_done(Done(number, outputs.size, placed, started, started, ended, ended, failed), outputs)
         self._free.append(slot)
 
     def fail(self, reason: str = "told to fail", *, is_input: bool = False) -> None:

@@ -2,5 +2,7 @@
 
 from importlib.metadata import version
 
+from headrace.errors import InvalidItem
+
 __version__ = version("headrace")
-__all__ = ["__version__"]
+__all__ = ["InvalidItem", "__version__"]

@@ -2,7 +2,8 @@
 
 HeadraceError
 ├── InvalidRequest            the sender has to change the request
-│   └── RequestTooLarge       more bytes than the server accepts
+│   ├── RequestTooLarge       more bytes than the server accepts
+│   └── InvalidItem           understood, and the model can do nothing with what it holds
 ├── NotFound                  no such model
 │   └── UnknownVersion        the model is there, the version is not
 ├── Unsupported               part of the protocol that this server does not speak
@@ -46,6 +47,16 @@ class RequestTooLarge(InvalidRequest):
             f"request JSON size of {size} bytes exceeds the maximum allowed input size of {limit} bytes. "
             "Use --http-max-input-size to increase the limit."
         )
+
+
+class InvalidItem(InvalidRequest):
+    """The request was understood, and what it holds is nothing the model can answer.
+
+    For a user's own code too: a model or transform raises it, or gives it for single rows, with a sentence for the
+    sender. It concerns that item only; who travelled with it gets an answer.
+    """
+
+    code = "invalid_item"
 
 
 class NotFound(HeadraceError):

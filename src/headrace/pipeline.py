@@ -12,12 +12,19 @@ from math import inf
 from msgspec.structs import replace
 
 from headrace.admission.gate import admit
-from headrace.batching.assemble import has_rows, place_inputs, read_outputs
+from headrace.batching.assemble import failures, has_rows, place_inputs, read_outputs
 from headrace.batching.latency import LatencyModel
 from headrace.batching.policy import is_worth_staging
 from headrace.batching.queue import RequestQueue
 from headrace.batching.ticket import State, Ticket
-from headrace.errors import HeadraceError, InferenceFailed, InvalidRequest, NotReady, WorkerLost
+from headrace.errors import (
+    HeadraceError,
+    InferenceFailed,
+    InvalidItem,
+    InvalidRequest,
+    NotReady,
+    WorkerLost,
+)
 from headrace.events import BatchDone, Event, RequestsDropped, RequestsFailed
 from headrace.execution.arena import Region
 from headrace.execution.channel import Channel
@@ -179,6 +186,11 @@ class Pipeline:
         """Answer a batch's tickets."""
         try:
             arrays = read_outputs(self.spec, done.outputs, outputs)
+            failed = failures(batch.tickets, done.errors) if done.errors else {}
+            if failed and len(failed) < len(batch.tickets) and len(arrays) < len(batch.wanted()):
+                raise ValueError("the rows that did not fail have none")
+            # Whose client has gone hears of nothing.
+            failed = {ticket: error for ticket, error in failed.items() if ticket.state is State.RUNNING}
         except (HeadraceError, ValueError) as exc:
             reason = f"the outputs are not what the model declares: {exc}"
             self.failed(batch, Failed(done.batch, reason, is_input=False))
@@ -197,16 +209,22 @@ class Pipeline:
         is_whole = len(batch.tickets) == 1
         for ticket in batch.tickets:
             stop = start + ticket.request.rows
-            ticket.answer(Part(source, start, stop, is_whole, ticket.request.lengths))
+            if not failed or ticket not in failed:
+                ticket.answer(Part(source, start, stop, is_whole, ticket.request.lengths))
             start = stop
+        answered = batch.tickets
+        if failed:
+            answered = [ticket for ticket in batch.tickets if ticket not in failed]
+            for ticket, error in failed.items():
+                self._refuse([ticket], error)
         now = self._clock()
         self._report(
             BatchDone(
                 self.spec.name,
                 self.spec.version,
                 batch.rows,
-                [now - ticket.arrived for ticket in batch.tickets],
-                [started - ticket.arrived for ticket in batch.tickets],
+                [now - ticket.arrived for ticket in answered],
+                [started - ticket.arrived for ticket in answered],
                 seconds,
                 (done.started - done.received) * NANOSECONDS,
                 (done.sent - done.ended) * NANOSECONDS,
@@ -216,7 +234,8 @@ class Pipeline:
     def failed(self, batch: "Batch", failed: Failed) -> None:
         """The backend raised: whoever shared the batch is tried alone, so that only the culprit gets the error."""
         self._clear(batch)
-        error = InvalidRequest(failed.reason) if failed.is_input else InferenceFailed(failed.reason)
+        kind: type[HeadraceError] = InvalidRequest if failed.is_input else InferenceFailed
+        error = InvalidItem(failed.reason) if failed.is_item else kind(failed.reason)
         if len(batch.tickets) == 1:
             batch.tickets[0].is_retry = True
         self.retry_or_refuse(batch.tickets, error)

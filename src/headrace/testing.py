@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from headrace.backends.base import Declared
+from headrace.backends.base import Declared, ItemErrors
 from headrace.config import Settings
-from headrace.errors import InferenceFailed, LoadFailed
+from headrace.errors import InferenceFailed, InvalidItem, LoadFailed
 from headrace.messages import Datatype
+from headrace.model_config import ModelConfig
 from headrace.server import Server
 
 START_TIMEOUT_S = 60.0
@@ -36,6 +37,7 @@ class FakeBackend:
     load_fails: the reason why it cannot be loaded.
     load_dies: loading ends the process.
     error_value, death_value, hang_value: a row that begins with it makes the run raise, end the process, never return.
+    invalid_value: a row that begins with it fails alone, as one its sender has to change.
     sums_rows: rows change each other.
     """
 
@@ -46,7 +48,7 @@ class FakeBackend:
     def __init__(self) -> None:
         self._script: dict[str, Any] = {}
 
-    def load(self, path: Path, threads: int) -> None:  # noqa: ARG002 - the contract's
+    def load(self, path: Path, threads: int, config: ModelConfig) -> None:  # noqa: ARG002 - the contract's
         self._script = json.loads(path.read_text())
         time.sleep(self._script.get("load_seconds", 0))
         if self._script.get("load_dies"):
@@ -69,9 +71,11 @@ class FakeBackend:
         if script.get("error_value") in first:
             raise InferenceFailed("told to fail")
         time.sleep(script.get("seconds", 0) + len(rows) * script.get("seconds_a_row", 0))
-        if script.get("sums_rows"):
-            return [rows + rows.sum(0)]
-        return [rows * 2]
+        outputs = [rows + rows.sum(0)] if script.get("sums_rows") else [rows * 2]
+        if script.get("invalid_value") in first:
+            failed = np.flatnonzero(rows[:, 0] == script["invalid_value"])
+            raise ItemErrors(outputs, {int(row): InvalidItem("told to be invalid") for row in failed})
+        return outputs
 
 
 @dataclass(frozen=True, slots=True)

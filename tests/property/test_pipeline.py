@@ -73,6 +73,14 @@ class PipelineMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.busy())
     @rule(data=st.data(), is_input=st.booleans())
+    def rows_of_a_batch_fail(self, data, is_input):
+        channel = data.draw(st.sampled_from(self.busy()))
+        rows = len(next(iter(channel._in_flight.values()))[2])
+        failed = data.draw(st.sets(st.integers(0, rows - 1))) if rows else ()
+        self.act(lambda: channel.finish(errors=[(row, "told to fail", is_input) for row in sorted(failed)]))
+
+    @precondition(lambda self: self.busy())
+    @rule(data=st.data(), is_input=st.booleans())
     def batch_fails(self, data, is_input):
         channel = data.draw(st.sampled_from(self.busy()))
         self.act(lambda: channel.fail(is_input=is_input))

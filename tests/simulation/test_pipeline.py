@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from headrace.batching.ticket import State
 from headrace.errors import (
     InferenceFailed,
+    InvalidItem,
     InvalidRequest,
     NotReady,
     QueueFull,
@@ -187,6 +188,41 @@ async def test_a_failing_batch_is_retried_one_by_one_so_that_only_the_culprit_ge
     assert rows_of(before, culprit, after) == [[2], None, [6]]
     assert errors_of(culprit) == [InferenceFailed]
     assert str(culprit.client.error) == "thirteen"
+
+
+async def test_a_row_that_fails_costs_its_own_request_and_nobody_is_run_again(path):
+    channel = path.start_worker()
+    before, culprit, after = path.submit(1), path.submit(13, rows=2), path.submit(3)
+    await tick()
+    channel.finish(errors=[(2, "thirteen", True)])
+    await tick()
+    assert rows_of(before, culprit, after) == [[2], None, [6]]
+    assert (errors_of(culprit), str(culprit.client.error)) == ([InvalidItem], "row 1: thirteen")
+    assert len(channel.given) == 1
+    (failed,) = (each for each in path.events if isinstance(each, RequestsFailed))
+    (done,) = (each for each in path.events if isinstance(each, BatchDone))
+    assert (done.rows, len(done.latencies), len(done.queue_waits)) == (4, 2, 2)
+    assert (failed.reason, len(failed.waits)) == ("invalid_item", 1)
+
+
+async def test_rows_that_fail_teach_how_long_a_run_takes(path):
+    channel = path.start_worker()
+    path.submit(13)
+    await tick()
+    channel.finish(seconds=0.5, errors=[(0, "thirteen", False)])
+    assert path.pipeline.latency.predict(WIDTH, 1) == pytest.approx(0.5)
+
+
+async def test_a_row_that_nobody_sent_fails_the_batch_and_each_is_tried_alone(path):
+    channel = path.start_worker()
+    both = [path.submit(1), path.submit(2)]
+    await tick()
+    channel.finish(errors=[(2, "whose?", True)])
+    await tick()
+    while channel.in_flight():
+        channel.finish()
+        await tick()
+    assert rows_of(*both) == [[2], [4]]
 
 
 async def test_a_request_that_failed_alone_is_not_run_again(path):

@@ -3,11 +3,11 @@ import pytest
 from fakes import FP32, model, tensor
 
 from headrace import strings
-from headrace.batching.assemble import place_inputs, read_outputs
+from headrace.batching.assemble import failures, place_inputs, read_outputs
 from headrace.batching.ticket import Ticket
-from headrace.errors import RequestTimeout
+from headrace.errors import InferenceFailed, InvalidItem, RequestTimeout
 from headrace.execution.arena import ALIGNMENT, JOIN_BELOW, Region
-from headrace.execution.wire import Placed
+from headrace.execution.wire import Placed, RowError
 from headrace.messages import NUMPY_TYPES, Datatype, Group, InferRequest, TensorSpec, Wanted
 
 
@@ -119,3 +119,35 @@ def test_outputs_are_views_of_the_region_by_position(region):
     assert arrays[1].tolist() == [b"a"]
     region.write(0, [np.float32([[3, 4]]).tobytes()], 8)
     assert arrays[0].tolist() == [[3, 4]]
+
+
+def rows_of(count):
+    return ticket_of(np.zeros((count, 2), FP32), rows=count)
+
+
+def test_rows_that_failed_are_found_with_whose_they_are_and_requests_without_rows_are_passed_over():
+    one, none, two, last = tickets = [rows_of(each) for each in (1, 0, 2, 1)]
+    errors = (
+        RowError(0, "a", is_input=True),
+        RowError(1, "b", is_input=False),
+        RowError(2, "c", is_input=True),
+    )
+    found = failures(tickets, errors)
+    assert {ticket: (type(error), str(error)) for ticket, error in found.items()} == {
+        one: (InvalidItem, "a"),
+        two: (InferenceFailed, "row 0: b"),
+    }
+    assert none not in found
+    assert last not in found
+
+
+@pytest.mark.parametrize("row", [-1, 2])
+def test_a_row_that_nobody_sent_is_noticed(row):
+    with pytest.raises(ValueError, match="the run had 2"):
+        failures([rows_of(1), rows_of(1)], (RowError(row, "", is_input=True),))
+
+
+def test_a_request_that_ran_alone_has_whatever_row_failed():
+    only = ticket_of(np.zeros((3, 2), FP32), rows=1)
+    found = failures([only], (RowError(2, "c", is_input=True),))
+    assert str(found[only]) == "row 2: c"

@@ -4,6 +4,7 @@ Synchronous, and one object is never called twice at once: `clone()` gives each 
 may share whatever its runtime allows to be shared.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,18 +12,37 @@ from typing import Protocol
 import numpy as np
 
 from headrace.messages import Datatype
+from headrace.model_config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
     """One input or output as the artifact declares it: a size, a name for a size, or None, for each axis.
 
-    `axes` is None where the artifact does not even say how many there are.
+    `axes` is None where the artifact does not even say how many there are; an optional input may be left out of a run.
     """
 
     name: str
     datatype: Datatype
     axes: tuple[int | str | None, ...] | None
+    is_optional: bool = False
+
+
+class ItemErrors(Exception):
+    """Raised by a backend's run: these rows failed, and here are the outputs of the others."""
+
+    def __init__(self, outputs: list[np.ndarray], errors: Mapping[int, Exception]) -> None:
+        """Hold what a run came to.
+
+        Args:
+            outputs: in the order of `wanted`, with a row for each row that went in; those of rows that failed may hold
+                anything. Empty if every row failed.
+            errors: row → why: InvalidItem (or another InvalidRequest) where the sender has to change it, any other
+                error where the run is at fault.
+        """
+        super().__init__(f"{len(errors)} rows failed")
+        self.outputs = outputs
+        self.errors = dict(errors)
 
 
 class Backend(Protocol):
@@ -35,8 +55,8 @@ class Backend(Protocol):
     inputs: tuple[Declared, ...]
     outputs: tuple[Declared, ...]
 
-    def load(self, path: Path, threads: int) -> None:
-        """Open the artifact. Called once, before anything else.
+    def load(self, path: Path, threads: int, config: ModelConfig) -> None:
+        """Open the artifact, with the options its repository gives. Called once, before anything else.
 
         Raises:
             LoadFailed: with what is wrong and what to do about it.
@@ -49,6 +69,7 @@ class Backend(Protocol):
         """Run one batch; the outputs come in the order of `wanted`.
 
         Raises:
+            ItemErrors: some rows failed; the others have outputs.
             InvalidRequest: the runtime says that the inputs are at fault.
             InferenceFailed: anything else it says.
         """

@@ -4,12 +4,16 @@ A batch is laid out when it is sent, not when its requests arrive: neighbours in
 memory, whatever order they came in, and the worker never copies (docs/decisions/0003).
 """
 
+from bisect import bisect_right
+from itertools import accumulate
+
 import numpy as np
 
 from headrace import strings
 from headrace.batching.ticket import Ticket
+from headrace.errors import HeadraceError, InferenceFailed, InvalidItem
 from headrace.execution.arena import Region, aligned
-from headrace.execution.wire import Placed
+from headrace.execution.wire import Placed, RowError
 from headrace.messages import NUMPY_TYPES, Datatype, ModelSpec, TensorSpec
 
 
@@ -100,3 +104,29 @@ def has_rows(spec: ModelSpec, arrays: dict[int, np.ndarray], rows: int) -> bool:
         if axis is not None and array.shape[axis] != rows:
             return False
     return True
+
+
+def failures(tickets: list[Ticket], errors: tuple[RowError, ...]) -> dict[Ticket, HeadraceError]:
+    """Whose rows failed, and the error each is answered with: of several, the first.
+
+    Raises:
+        ValueError: a row that nobody sent.
+    """
+    if len(tickets) == 1:
+        return {tickets[0]: row_failure(errors[0], 0, tickets[0].request.rows)} if errors else {}
+    found: dict[Ticket, HeadraceError] = {}
+    stops = list(accumulate(ticket.request.rows for ticket in tickets))
+    for error in errors:
+        if not 0 <= error.row < stops[-1]:
+            raise ValueError(f"row {error.row} is said to have failed, and the run had {stops[-1]}")
+        at = bisect_right(stops, error.row)
+        rows = tickets[at].request.rows
+        found.setdefault(tickets[at], row_failure(error, stops[at] - rows, rows))
+    return found
+
+
+def row_failure(error: RowError, start: int, rows: int) -> HeadraceError:
+    """What a request of so many rows from `start` hears of a row that failed: it counts its own rows."""
+    row = error.row - start
+    kind = InvalidItem if error.is_input else InferenceFailed
+    return kind(f"row {row}: {error.reason}" if rows > 1 or row else error.reason)

@@ -90,8 +90,19 @@ class Run(msgspec.Struct, tag="run", array_like=True, gc=False):
     wanted: tuple[int, ...]
 
 
+class RowError(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A row that failed among others that did not. `is_input`: the sender has to change it."""
+
+    row: int
+    reason: str
+    is_input: bool
+
+
 class Done(msgspec.Struct, tag="done", array_like=True, gc=False):
-    """Worker → gateway: its outputs lie in the slot's output region. Times in clock nanoseconds."""
+    """Worker → gateway: its outputs lie in the slot's output region. Times in clock nanoseconds.
+
+    Rows named in `errors` have no outputs worth reading; if all rows are, there may be no outputs at all.
+    """
 
     batch: int
     size: int
@@ -100,14 +111,19 @@ class Done(msgspec.Struct, tag="done", array_like=True, gc=False):
     started: int
     ended: int
     sent: int
+    errors: tuple[RowError, ...] = ()
 
 
 class Failed(msgspec.Struct, tag="failed", array_like=True, gc=False):
-    """Worker → gateway: the backend raised. `is_input` if it says that the inputs are at fault."""
+    """Worker → gateway: the backend raised.
+
+    `is_input` if it says that the inputs are at fault, `is_item` if it is what they hold and not their form.
+    """
 
     batch: int
     reason: str
     is_input: bool
+    is_item: bool = False
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -18,8 +18,8 @@ import numpy as np
 from setproctitle import setproctitle
 
 from headrace import strings
-from headrace.backends.base import Backend
-from headrace.errors import HeadraceError, InvalidRequest, LoadFailed
+from headrace.backends.base import Backend, ItemErrors
+from headrace.errors import HeadraceError, InvalidItem, InvalidRequest, LoadFailed
 from headrace.execution import linux
 from headrace.execution.arena import Region, aligned
 from headrace.execution.opening import Opening
@@ -31,6 +31,7 @@ from headrace.execution.wire import (
     Failed,
     LoadRefused,
     Placed,
+    RowError,
     Run,
     decode_load,
     decode_run,
@@ -40,6 +41,10 @@ from headrace.execution.wire import (
 from headrace.messages import NUMPY_TYPES, Datatype, ModelSpec
 
 LONGEST_REASON = 2000
+MOST_ROW_ERRORS = 512
+"""More than these in one message would not fit; the batch then fails, and each of its requests is tried alone."""
+ROW_REASON_BYTES = 32768
+"""For the reasons of all rows that failed."""
 
 clock = time.perf_counter_ns
 
@@ -107,15 +112,11 @@ class Instance:
                 run = decode_run(self._message[:size])
                 try:
                     reply: Done | Failed = self._run(run, received)
-                except HeadraceError as exc:
-                    is_input = isinstance(exc, InvalidRequest)
-                    reply = Failed(run.batch, str(exc)[:LONGEST_REASON], is_input=is_input)
                 except Exception as exc:  # noqa: BLE001 - a batch's fault must not end the instance
-                    reason = f"{type(exc).__name__}: {exc}"
-                    reply = Failed(run.batch, reason[:LONGEST_REASON], is_input=False)
+                    reply = failed(run.batch, exc)
                 self._socket.send(encode(reply))
 
-    def _run(self, run: Run, received: int) -> Done:
+    def _run(self, run: Run, received: int) -> Done | Failed:
         region_in, region_out = self._slots[run.slot]
         region_in.follow(run.size)
         specs = self._spec.inputs
@@ -125,10 +126,38 @@ class Instance:
         }
         names = [self._spec.outputs[index].name for index in run.wanted]
         started = clock()
-        results = self._backend.run(inputs, names)
+        errors: tuple[RowError, ...] = ()
+        try:
+            results = self._backend.run(inputs, names)
+        except ItemErrors as exc:
+            if len(exc.errors) > MOST_ROW_ERRORS:
+                return failed(run.batch, next(iter(exc.errors.values())))
+            results, errors = exc.outputs, row_errors(exc.errors)
         ended = clock()
-        outputs = place_outputs(region_out, run.wanted, results)
-        return Done(run.batch, region_out.size, outputs, received, started, ended, clock())
+        # Where all rows failed there may be nothing to place.
+        outputs = place_outputs(region_out, run.wanted, results) if results else ()
+        return Done(run.batch, region_out.size, outputs, received, started, ended, clock(), errors)
+
+
+def failed(batch: int, exc: Exception) -> Failed:
+    """What the gateway hears of an exception that concerns the whole batch."""
+    is_input, is_item = isinstance(exc, InvalidRequest), isinstance(exc, InvalidItem)
+    return Failed(batch, reason_of(exc, LONGEST_REASON), is_input=is_input, is_item=is_item)
+
+
+def row_errors(errors: dict[int, Exception]) -> tuple[RowError, ...]:
+    """The same of single rows, lowest first."""
+    longest = min(LONGEST_REASON, ROW_REASON_BYTES // max(1, len(errors)))
+    return tuple(
+        RowError(int(row), reason_of(exc, longest), isinstance(exc, InvalidRequest))
+        for row, exc in sorted(errors.items())
+    )
+
+
+def reason_of(exc: Exception, longest: int) -> str:
+    """A sentence that can be sent: text of foreign exceptions may hold what is no UTF-8."""
+    text = str(exc) if isinstance(exc, HeadraceError) and str(exc) else f"{type(exc).__name__}: {exc}"
+    return text.encode(errors="backslashreplace")[:longest].decode(errors="ignore")
 
 
 def read_tensor(region: Region, placed: Placed, datatype: Datatype) -> np.ndarray:

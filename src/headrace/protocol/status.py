@@ -6,6 +6,7 @@ HTTP_STATUS: dict[type[errors.HeadraceError], int] = {
     errors.HeadraceError: 500,
     errors.InvalidRequest: 400,
     errors.RequestTooLarge: 400,
+    errors.InvalidItem: 422,
     errors.NotFound: 404,
     errors.UnknownVersion: 404,
     errors.Unsupported: 501,
