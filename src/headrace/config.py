@@ -21,6 +21,9 @@ class Settings(BaseModel):
     server_id: str = "headrace"
     """Name in the server metadata; some clients expect `triton`."""
 
+    model_name: str | None = Field(default=None, min_length=1)
+    """Name to serve the only model under, where its files do not say it; KServe passes its service's."""
+
     deadline_s: float = Field(default=5.0, gt=0)
     """Seconds after which a request that still waits is answered with an error, unless it asks for less."""
 
@@ -47,6 +50,9 @@ class Settings(BaseModel):
 
     max_request_bytes: int = Field(default=256 * MIB, gt=0)
     """Bytes of a whole request body."""
+
+    compress_from_bytes: int = Field(default=1024, ge=0)
+    """Infer answers of so many bytes are compressed for whoever asks for it; shorter ones hardly shrink."""
 
     max_received_bytes: int = Field(default=1024 * MIB, gt=0)
     """Bytes of all request bodies that are being received or waiting; what comes on top is refused."""

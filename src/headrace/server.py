@@ -55,7 +55,7 @@ class Server:
             ConfigurationError: nothing there can be served.
         """
         self.settings = settings
-        self.sources = find_sources(paths)
+        self.sources = find_sources(paths, settings.model_name)
         known = {source.name for source in self.sources}
         if unknown := set(settings.pads) - known:
             raise ConfigurationError(

@@ -71,10 +71,11 @@ def test_links_are_followed_by_their_own_names(tree, tmp_path):
     ("names", "problem"),
     [
         (["m/1/"], "it is empty"),
-        (["m/1/weights.pb"], "it has weights.pb"),
+        (["m/1/weights.pb"], "it has weights.pb; convert the TensorFlow model to ONNX"),
+        (["m/1/notes.txt"], "it has notes.txt"),
         (["m/1/a.onnx", "m/1/b.onnx"], "it has a.onnx, b.onnx"),
     ],
-    ids=["empty", "foreign", "two"],
+    ids=["empty", "foreign", "something else", "two"],
 )
 def test_a_version_without_a_model_says_what_is_there_instead(tree, names, problem):
     (source,) = find_sources([tree(*names)])
@@ -105,7 +106,7 @@ def test_a_file_and_a_folder_of_one_name_are_two_models_too(tree):
 def test_a_path_given_twice_is_one_model(tree):
     root = tree("m.onnx")
     assert find_sources([root, root / "m.onnx", root / "." / "m.onnx"]) == [
-        Source("m", "1", root / "m.onnx", "onnxruntime")
+        Source("m", "1", root / "m.onnx", "onnxruntime", layout="file")
     ]
 
 

@@ -1,4 +1,5 @@
-"""What a folder holds that could be served, one file a layout; find.py chooses. Reads files, opens no model.
+"""What a folder holds that could be served, one file a layout; find.py walks and chooses. Opens no model.
 
-Every layout says what it says of a model in one form: sources (source.py) with a ModelConfig each.
+Every layout says what it says of a model in one form: sources (source.py) with a ModelConfig each. plain.py has files and
+version folders; listed.py and settings_files.py are what readers of other servers' settings share.
 """

@@ -1,111 +1,225 @@
-"""What can be served from a path: files, folders of models, folders of versions. Reads names only, opens nothing."""
+"""What can be served from the given paths: walks them, sees whose layout each folder has, and has its reader read it.
+
+Reads names and settings, opens no model. What is wrong with one model is the `problem` of its source: it is refused by
+name, and everything beside it is served. Layouts, in the order in which a folder is held against them:
+
+1. skill.yaml: a skill (skill.py)
+2. config.pbtxt: a model of Triton's (triton.py)
+3. model-settings.json: a model of MLServer's, looked for at any depth (mlserver.py)
+4. config.json or models.config that lists models: OpenVINO Model Server, TensorFlow Serving (ovms.py, tfserving.py)
+5. version folders, or a model file (plain.py)
+6. none of these: a repository, whose folders are looked at in the same way
+"""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from headrace.backends.registry import BACKENDS, backend_for
 from headrace.errors import ConfigurationError
+from headrace.repository import mlserver, ovms, plain, tfserving
 from headrace.repository.source import Source
 
-FOREIGN = {".pb": "TensorFlow", ".pt": "PyTorch", ".pt2": "PyTorch", ".plan": "TensorRT", ".xml": "OpenVINO"}
+MODEL_LEVELS = 2
+"""A model's folder may lie so far below a given path: a repository, or a folder of repositories."""
+SETTINGS_LEVELS = 8
+"""MLServer's settings may lie so far below it; deeper trees are something else given by mistake."""
+
+READERS: dict[str, tuple[str, Callable[[Path], list[Source]]]] = {}
+"""File that tells a model's folder → layout, and who reads the folder."""
+LISTS = (
+    (ovms.CONFIG, "OpenVINO Model Server", ovms.is_config, ovms.read),
+    (tfserving.CONFIG, "TensorFlow Serving", tfserving.is_config, tfserving.read),
+)
+"""File that lists models, layout, whether it really does, and who reads it."""
+
+Above = tuple[tuple[int, int], ...]
+"""Device and inode of each folder from the given one down: a link back to one of them would never end."""
 
 
-def find_sources(paths: Iterable[Path]) -> list[Source]:
+def find_sources(
+    paths: Iterable[Path], model_name: str | None = None, *, may_be_empty: bool = False
+) -> list[Source]:
     """All versions under the paths; a name that comes from two places can be served from neither.
 
+    Args:
+        paths: files and folders of any layout.
+        model_name: what the only model there is to be called; None for its own name.
+        may_be_empty: no models at all are no error.
+
     Raises:
-        ConfigurationError: a path is not there, or nothing under the paths looks like a model.
+        ConfigurationError: a path is not there, nothing under the paths looks like a model, or one name is given to
+            several.
     """
-    found: dict[str, list[tuple[Path, list[Source]]]] = {}
+    paths = list(paths)
+    if missing := [path for path in paths if not os.path.exists(path)]:  # noqa: PTH110 - Path's own raises
+        are = "is" if len(missing) == 1 else "are"
+        raise ConfigurationError(
+            f"{', '.join(map(str, missing))} {are} not there: give a model file or a folder of models"
+        )
+    found: dict[str, dict[Path, list[Source]]] = {}
     for path in paths:
-        if not path.exists():
-            raise ConfigurationError(f"{path} is not there: give a model file or a folder of models")
-        for place, sources in models_in(Path(os.path.abspath(path))):  # noqa: PTH100 - symlinks are names
-            places = found.setdefault(sources[0].name, [])
-            if place not in [each for each, _ in places]:
-                places.append((place, sources))
+        for place, sources in Walk().look(Path(os.path.abspath(path))):  # noqa: PTH100 - symlinks are names
+            for name, versions in groupby(sources, attrgetter("name")):
+                found.setdefault(name, {}).setdefault(place, list(versions))
     if not found:
+        if may_be_empty:
+            return []
         looked = ", ".join(map(str, paths))
         suffixes = ", ".join(suffix for suffix, _ in BACKENDS.values() if suffix == ".onnx")
         raise ConfigurationError(
             f"no models in {looked}: there should be {suffixes} files, or folders like NAME/1/model.onnx"
         )
-    return [source for name in sorted(found) for source in merged(name, found[name])]
+    return renamed([source for name in sorted(found) for source in merged(name, found[name])], model_name)
 
 
-def merged(name: str, places: list[tuple[Path, list[Source]]]) -> list[Source]:
-    if len(places) == 1:
-        return places[0][1]
-    where = " and ".join(str(place) for place, _ in places)
-    problem = f"model '{name}' appears in two or more repositories: {where}; rename one"
-    first = places[0][1][0]
-    return [Source(name, first.version, first.path, first.backend, problem)]
+def merged(name: str, places: dict[Path, list[Source]]) -> list[Source]:
+    """One model's versions, if it is one."""
+    sources = next(iter(places.values()))
+    problem = ""
+    if len(places) > 1:
+        where = " and ".join(map(str, places))
+        problem = f"model '{name}' appears in two or more repositories: {where}; rename one"
+    elif "/" in name:
+        problem = f"'{name}' cannot be asked for: a name is a part of a URL and has no slash"
+    if not problem:
+        return sources
+    first = sources[0]
+    return [Source(name, first.version, first.path, first.backend, problem, layout=first.layout)]
 
 
-def models_in(path: Path) -> list[tuple[Path, list[Source]]]:
-    """Where each model lies, and its versions."""
-    if not path.is_dir():
-        return [(path, [file_source(path)])]
-    if versions := version_folders(path):
-        return [(path, versions)]
-    models: list[tuple[Path, list[Source]]] = []
-    for child in sorted(path.iterdir()):
-        if not child.is_dir() and backend_for(child):  # a link to nowhere too: loading it says so
-            models.append((child, [file_source(child)]))
-        elif child.is_dir() and not child.name.startswith("."):
-            if versions := version_folders(child):
-                models.append((child, versions))
-            elif (file := only_model(child)) is not None:
-                models.append((child, [Source(child.name, "1", file, backend_for(file) or "")]))
-            elif files := [each.name for each in sorted(child.iterdir()) if backend_for(each)]:
-                problem = (
-                    f"{child} has {', '.join(files)}: call the one to serve model{Path(files[0]).suffix}"
-                )
-                models.append((child, [Source(child.name, "1", child, "", problem)]))
-    return models
-
-
-def file_source(path: Path) -> Source:
-    backend = backend_for(path)
-    if path.exists() and not path.is_file():
-        return Source(path.stem, "1", path, "", f"{path} is neither a file nor a folder")
-    if backend is None:
-        kind = FOREIGN.get(path.suffix)
-        problem = (
-            f"{path.name} is a {kind} model: convert it to ONNX" if kind else f"{path.name} is no .onnx file"
+def renamed(sources: list[Source], model_name: str | None) -> list[Source]:
+    """With the name that was asked for; a skill's variants go with it."""
+    if model_name is None:
+        return sources
+    names = sorted({source.name for source in sources})
+    if "/" in model_name:
+        raise ConfigurationError(f"--model-name {model_name}: a name is a part of a URL and has no slash")
+    if any(each != names[0] and not each.startswith(f"{names[0]}.") for each in names):
+        raise ConfigurationError(
+            f"--model-name {model_name} is for one model, and there are {len(names)}: {', '.join(names)}; "
+            "leave it out, or give the path of one"
         )
-        return Source(path.stem, "1", path, "", problem)
-    return Source(path.stem, "1", path, backend)
+    return [replace(each, name=model_name + each.name.removeprefix(names[0])) for each in sources]
 
 
-def version_folders(path: Path) -> list[Source]:
-    """The numbered folders of a model, lowest first; numbers with a leading zero are no versions."""
-    numbered = [
-        child
-        for child in path.iterdir()
-        if child.is_dir() and child.name.isascii() and child.name.isdigit() and child.name[0] != "0"
-    ]
-    return [version_source(path.name, child) for child in sorted(numbered, key=lambda each: int(each.name))]
+class Walk:
+    """A look at one given path."""
+
+    def __init__(self) -> None:
+        # The mutable state: models found so far with where they lie, and MLServer's settings, read at the end since
+        # several files may describe one model.
+        self._found: list[tuple[Path, list[Source]]] = []
+        self._settings: list[Path] = []
+
+    def look(self, path: Path) -> list[tuple[Path, list[Source]]]:
+        """Where each model lies, and its versions."""
+        with self._refusing(path):
+            if path.is_dir():
+                self._folder(path, ())
+            else:
+                self._file(path)
+        described = mlserver.read(self._settings)
+        taken = {source.path for _, sources in described for source in sources}
+        # A folder of weights that settings elsewhere point to is not a model of its own as well.
+        self._found = [each for each in self._found if each[1][0].path not in taken]
+        for place, sources in described:
+            self._add(place, "MLServer", sources)
+        return self._found
+
+    def _file(self, path: Path) -> None:
+        """A file that was given itself: settings or a model."""
+        if path.name in READERS:
+            self._folder(path.parent, ())
+        elif path.name == mlserver.SETTINGS:
+            self._settings.append(path)
+        elif path.suffix not in {".json", ".config"} or not self._is_list(path):
+            self._add(path, "file", [plain.file_source(path)])
+
+    def _folder(self, folder: Path, above: Above, *, is_described: bool = False) -> None:
+        """A folder of any kind. `is_described`: settings above say what it is, so only more settings count in it."""
+        with self._refusing(folder):
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in above:
+                raise ConfigurationError(
+                    f"{folder} is a link back to a folder that holds it: remove the link"
+                )
+            above = (*above, (status.st_dev, status.st_ino))
+            if (folder / mlserver.SETTINGS).exists():
+                self._settings.append(folder / mlserver.SETTINGS)
+                is_described = True
+            is_settings_only = is_described or len(above) > MODEL_LEVELS + 1
+            if is_settings_only or not self._is_model(folder, is_given=len(above) == 1):
+                self._repository(folder, above, is_described=is_settings_only)
+
+    def _is_model(self, folder: Path, *, is_given: bool) -> bool:
+        for name, (layout, read) in READERS.items():
+            if (folder / name).exists():
+                self._add(folder, layout, read(folder))
+                return True
+        if any((folder / name).exists() and self._is_list(folder / name) for name, *_ in LISTS):
+            return True
+        if versions := plain.versions(folder):
+            self._add(folder, "version folders", versions)
+            return True
+        # A given folder may hold any number of model files; below it, a folder with files is one model's.
+        if not is_given and (sources := plain.folder_source(folder)):
+            self._add(folder, "folder", sources)
+            return True
+        return False
+
+    def _is_list(self, file: Path) -> bool:
+        for name, layout, is_config, read in LISTS:
+            if Path(name).suffix == file.suffix and is_config(file):
+                for sources in read(file):
+                    self._add(sources[0].path, layout, sources)
+                return True
+        return False
+
+    def _repository(self, folder: Path, above: Above, *, is_described: bool) -> None:
+        """What lies in a folder that is no model itself, or that settings describe."""
+        is_given, children = len(above) == 1, plain.visible(folder)
+        if not is_given and not is_described and (refused := misnamed(folder, children)):
+            self._add(folder, "version folders", refused)
+            return
+        for child in children:
+            if child.is_dir():
+                if len(above) <= SETTINGS_LEVELS:
+                    self._folder(child, above, is_described=is_described)
+            elif not is_described:
+                self._child_file(child, is_given=is_given)
+
+    def _child_file(self, child: Path, *, is_given: bool) -> None:
+        if is_given and backend_for(child):
+            self._add(child, "file", [plain.file_source(child)])
+        elif child.is_symlink() and not child.suffix and not child.exists():
+            problem = f"{child} is a link to {child.readlink()}, which is not there"
+            self._add(child, "", [Source(child.name, "1", child, "", problem)])
+
+    def _add(self, place: Path, layout: str, sources: list[Source]) -> None:
+        if sources:
+            self._found.append((place, [replace(each, layout=each.layout or layout) for each in sources]))
+
+    @contextmanager
+    def _refusing(self, path: Path) -> Iterator[None]:
+        """What cannot be read costs the model it would have been, and nothing beside it."""
+        try:
+            yield
+        except ConfigurationError as exc:
+            problem = str(exc)
+        except OSError as exc:
+            problem = plain.unreadable(path, exc)
+        else:
+            return
+        self._add(path, "", [Source(path.name, "1", path, "", problem)])
 
 
-def version_source(name: str, folder: Path) -> Source:
-    file = only_model(folder)
-    if file is not None:
-        return Source(name, folder.name, file, backend_for(file) or "")
-    others = sorted(child.name for child in folder.iterdir())
-    seen = f"it has {', '.join(others[:5])}" if others else "it is empty"
-    return Source(name, folder.name, folder, "", f"no model.onnx in {folder}: {seen}")
-
-
-def only_model(folder: Path) -> Path | None:
-    """The model of a folder: a file called model.*, else the only file a backend opens."""
-    files = [
-        child for child in sorted(folder.iterdir()) if backend_for(child) and not child.name.startswith(".")
-    ]
-    named = [child for child in files if child.stem == "model"]
-    chosen = named or files
-    if len(chosen) != 1:
-        return None
-    # Triton lets a model with external data be a folder called model.onnx with the file inside.
-    return chosen[0] / "model.onnx" if chosen[0].is_dir() else chosen[0]
+def misnamed(folder: Path, children: list[Path]) -> list[Source]:
+    """What is refused where version folders are called v1; MLServer's may be called so, its settings give the number."""
+    if any((child / mlserver.SETTINGS).exists() for child in children):
+        return []
+    return plain.misnamed_versions(folder)

@@ -13,6 +13,7 @@ class Source:
     Attributes:
         path: the file or folder that the backend opens.
         config: what its repository says of it.
+        layout: whose form the repository has, in words for the operator; find.py fills it in.
     """
 
     name: str
@@ -21,3 +22,4 @@ class Source:
     backend: str
     problem: str = ""
     config: ModelConfig = field(default_factory=ModelConfig)
+    layout: str = ""
