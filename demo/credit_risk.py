@@ -105,24 +105,9 @@ class CreditRisk:
     judged_on = "loans held out"
 
     def build(self, folder: Path) -> None:
-        features = self._features
-        vectorizer, scaler, regression = (step for _, step in self._model.steps)
-        columns = vectorizer.get_feature_names_out()
-        weights = dict(zip(columns, regression.coef_[0] / scaler.scale_, strict=True))
-        averages = dict(zip(columns, scaler.mean_, strict=True))
-        numbers, points = {}, {}
-        for feature, categories in features.items():
-            if categories is None:
-                numbers[feature] = (weights[feature], averages[feature])
-                continue
-            names = [f"{feature}={each}" for each in categories]
-            # A category that nobody had in training weighs nothing.
-            each = np.array([weights.get(name, 0.0) for name in names])
-            points[feature] = each - np.dot(each, [averages.get(name, 0.0) for name in names])
-        graphs.scorecard(
-            folder / "model.onnx", list(features), numbers, points, float(regression.intercept_[0])
-        )
-        (folder / "features.txt").write_text("".join(f"{each}\n" for each in features))
+        numbers, points, base = points_of(self._features, self._model)
+        graphs.scorecard(folder / "model.onnx", list(self._features), numbers, points, base)
+        (folder / "features.txt").write_text("".join(f"{each}\n" for each in self._features))
 
     def shown(self) -> list[Case]:
         return [Case(each["input"]) for each in self._described["examples"]]
@@ -138,10 +123,7 @@ class CreditRisk:
     @cached_property
     def _model(self) -> Pipeline:
         train = [each for at, each in enumerate(self._loans) if at % HELD_OUT_OF]
-        model = make_pipeline(
-            DictVectorizer(sparse=False), StandardScaler(), LogisticRegression(max_iter=2000)
-        )
-        return model.fit([loan for loan, _ in train], [label == "bad" for _, label in train])
+        return trained([loan for loan, _ in train], [label == "bad" for _, label in train])
 
     @cached_property
     def _loans(self) -> list[tuple[dict[str, Any], str]]:
@@ -171,6 +153,37 @@ class CreditRisk:
             if isinstance(said, dict):
                 defaults[feature] = said.get("number", said)["default"]
         return defaults | loan
+
+
+def trained(loans: Sequence[dict[str, Any]], are_bad: Sequence[bool]) -> Pipeline:
+    """Categories as one-hot columns, all columns of one scale, a logistic regression."""
+    model = make_pipeline(DictVectorizer(sparse=False), StandardScaler(), LogisticRegression(max_iter=2000))
+    return model.fit(loans, are_bad)
+
+
+def points_of(
+    features: dict[str, list[str] | None], model: Pipeline
+) -> tuple[dict[str, tuple[float, float]], dict[str, np.ndarray], float]:
+    """What each feature adds to the average applicant's log-odds of default, as graphs.scorecard takes it.
+
+    Args:
+        features: the categories of each, or None of a number.
+        model: as `trained` gives it.
+    """
+    vectorizer, scaler, regression = (step for _, step in model.steps)
+    columns = vectorizer.get_feature_names_out()
+    weights = dict(zip(columns, regression.coef_[0] / scaler.scale_, strict=True))
+    averages = dict(zip(columns, scaler.mean_, strict=True))
+    numbers, points = {}, {}
+    for feature, categories in features.items():
+        if categories is None:
+            numbers[feature] = (weights[feature], averages[feature])
+            continue
+        names = [f"{feature}={each}" for each in categories]
+        # A category that nobody had in training weighs nothing.
+        each = np.array([weights.get(name, 0.0) for name in names])
+        points[feature] = each - np.dot(each, [averages.get(name, 0.0) for name in names])
+    return numbers, points, float(regression.intercept_[0])
 
 
 def record(row: dict[str, str]) -> dict[str, Any]:
