@@ -181,7 +181,7 @@ class Path:
 
     def lose_worker(self) -> None:
         """It died: as the supervisor tells the pipeline."""
-        self.pipeline.detach()
+        self.pipeline.detach(self.channels)
         self.channels = []
 
     def submit(self, value: float = 0, rows: int = 1, *, within: float = 5.0, **more) -> ClientTicket:
@@ -191,7 +191,7 @@ class Path:
         return accepted
 
     def close(self) -> None:
-        self.pipeline.detach()
+        self.pipeline.detach(self.channels)
         self.pipeline.close()
         for channel in self.channels:
             channel.close()

@@ -123,7 +123,7 @@ class Pipeline:
                 pass
 
     def attach(self, channels: Iterable[Channel], spec: ModelSpec, latency: LatencyModel) -> None:
-        """A worker is ready: serve over its channels. What waits was decoded for the model as it was before."""
+        """A worker is ready, the only one: serve over its channels. What waits was decoded for the model as it was before."""
         if self.spec.inputs and (spec.inputs, spec.outputs) != (self.spec.inputs, self.spec.outputs):
             self.refuse_all(NotReady(spec.name, spec.version, "the model is another one now"))
         self.spec = spec
@@ -131,22 +131,28 @@ class Pipeline:
         self._channels = list(channels)
         self.dispatch()
 
+    def extend(self, channels: Iterable[Channel]) -> None:
+        """One more worker of the same model is ready."""
+        self._channels += channels
+        self.dispatch()
+
     def respec(self, spec: ModelSpec) -> None:
         """More became known of the same model; what was decoded before that travels alone."""
         self._queue.isolate()
         self.spec = spec
 
-    def detach(self) -> None:
-        """The worker is gone: what it ran is tried once more, alone, or answered; what it had not begun just waits."""
-        channels, self._channels = self._channels, []
-        for channel in channels:
+    def detach(self, channels: Iterable[Channel]) -> None:
+        """Their worker is gone: what it ran is tried once more, alone, or answered; what it had not begun just waits."""
+        gone = list(channels)
+        self._channels = [each for each in self._channels if each not in gone]
+        for channel in gone:
             for at, batch in enumerate(channel.close()):
                 assert isinstance(batch, Batch), "channels of a pipeline carry its batches"
+                self._clear(batch)
                 if at == 0:
                     self.retry_or_refuse(batch.tickets, WorkerLost(self.spec.name))
                 else:
                     self._put_back(batch.tickets)
-        self._suspect = None
 
     def refuse_all(self, error: HeadraceError) -> None:
         """Answer everything that waits with an error."""
@@ -158,11 +164,9 @@ class Pipeline:
             self._alarm.cancel()
         self._channels = []
 
-    def oldest_run_s(self) -> tuple[float, float] | None:
-        """For the watchdog: seconds since the oldest batch in flight was sent, and seconds it was expected to take."""
-        batches = [
-            batch for channel in self._channels for batch in channel.in_flight() if isinstance(batch, Batch)
-        ]
+    def oldest_run_s(self, channels: Iterable[Channel]) -> tuple[float, float] | None:
+        """For the watchdog: seconds since the oldest batch there was sent, and seconds it was expected to take."""
+        batches = [batch for channel in channels for batch in channel.in_flight() if isinstance(batch, Batch)]
         if not batches:
             return None
         oldest = min(batches, key=lambda batch: batch.sent)

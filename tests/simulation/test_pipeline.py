@@ -378,11 +378,11 @@ async def test_a_batch_is_reported_once_with_the_times_of_its_requests(path):
 
 
 async def test_the_watchdog_sees_how_old_the_oldest_run_is(path):
-    assert path.pipeline.oldest_run_s() is None
-    path.start_worker(known=SLOW)
+    channel = path.start_worker(known=SLOW)
+    assert path.pipeline.oldest_run_s([channel]) is None
     path.submit()
     await asyncio.sleep(3)
-    age_s, expected_s = path.pipeline.oldest_run_s()
+    age_s, expected_s = path.pipeline.oldest_run_s([channel])
     assert age_s == pytest.approx(3)
     assert 0.5 <= expected_s < 1
 

@@ -13,6 +13,9 @@ BACKENDS: dict[str, tuple[str, str]] = {
 }
 """Backend name → (file suffix, where its class lives)."""
 
+IN_PROCESSES = frozenset({"python", "transform"})
+"""Backends whose instances are processes and not threads: they run Python code, and that has one lock a process."""
+
 EXTRAS = {"onnxruntime": "onnx"}
 """Backend name → the extra that installs its runtime."""
 

@@ -51,10 +51,11 @@ class Channel:
         self._slots = list(zip(regions[::2], regions[1::2], strict=True))
         self._message = memoryview(bytearray(LARGEST))
         self._on_credit = on_credit
-        # The mutable state: what is in flight by its number, and the slots nobody uses.
+        # The mutable state: what is in flight by its number, the slots nobody uses, and how many batches were done.
         self._in_flight: dict[int, tuple[int, InFlight]] = {}
         self._free = list(range(SLOTS))
         self._sent = 0
+        self.done = 0
         self._loop.add_reader(self._socket.fileno(), self._read)
 
     @property
@@ -124,6 +125,7 @@ class Channel:
         self._on_credit()
         try:
             if isinstance(result, Done):
+                self.done += 1
                 outputs = self._slots[slot][1]
                 outputs.follow(result.size)
                 batch.on_done(result, outputs)

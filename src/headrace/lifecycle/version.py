@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headrace.backends.registry import IN_PROCESSES
 from headrace.batching.latency import LatencyModel
 from headrace.config import Settings
 from headrace.errors import HeadraceError, NotReady, ServerExiting
@@ -14,8 +15,9 @@ from headrace.execution.linux import usable_cores
 from headrace.execution.profiles import ProfileStore
 from headrace.execution.supervisor import Worker, WorkerEvents
 from headrace.execution.wire import Load, Profile, Ready
-from headrace.lifecycle.state import MOST_DEATHS_LOADING, MOVES, VersionState, restart_delay_s
-from headrace.messages import ModelSpec
+from headrace.lifecycle.seat import Seat
+from headrace.lifecycle.state import MOST_DEATHS_LOADING, MOVES, VersionState
+from headrace.messages import Datatype, ModelSpec
 from headrace.model_config import ModelConfig
 from headrace.pipeline import Limits, Pipeline
 from headrace.repository.source import Source
@@ -34,9 +36,14 @@ def needs_transform_worker(steps: dict[str, Any]) -> bool:
     return "transform" in steps or any(each["kind"] == "image" for each in steps.get("inputs", {}).values())
 
 
+def declared(spec: ModelSpec) -> list[tuple[str, Datatype]]:
+    """What tells a model from another: the rest is found out, by one worker earlier than by the next."""
+    return [(each.name, each.datatype) for each in (*spec.inputs, *spec.outputs)]
+
+
 @dataclass(frozen=True, slots=True)
 class VersionSnapshot:
-    """What is known of a version now."""
+    """What is known of a version now. `pid` is the first of its workers."""
 
     name: str
     version: str
@@ -47,10 +54,14 @@ class VersionSnapshot:
     deaths: int
     instances: int
     threads: int
+    pids: tuple[int, ...] = ()
 
 
 class ModelVersion:
-    """Keeps one worker running for one version. Lives on the loop."""
+    """Keeps the workers of one version running: one, or one an instance where instances are processes.
+
+    The first worker finds out what the model can do, the others follow when it is ready. Lives on the loop.
+    """
 
     def __init__(
         self,
@@ -73,16 +84,12 @@ class ModelVersion:
         self.state = VersionState.LOADING
         self.reason = ""
         self.was_ready = False
-        self._worker: Worker | None = None
+        self._seats = [Seat(self._hire, clock) for _ in range(self._worker_count())]
         self._probe: Worker | None = None
-        self._loading_since = clock()
         self._profile = Profile()
         self._key = ""
         self._threads = 0
         self._deaths = 0
-        self._batches_at_death = 0
-        self._deaths_in_a_row = 0
-        self._restart: asyncio.TimerHandle | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -93,7 +100,9 @@ class ModelVersion:
     def accepts(self) -> bool:
         """Takes requests: ready, or about to be again after its worker died."""
         return self.state is VersionState.READY or (
-            self.state is VersionState.RESTARTING and self.was_ready and self._deaths_in_a_row <= 1
+            self.state is VersionState.RESTARTING
+            and self.was_ready
+            and any(seat.deaths_in_a_row <= 1 for seat in self._seats if not seat.refusal)
         )
 
     def snapshot(self) -> VersionSnapshot:
@@ -103,10 +112,11 @@ class ModelVersion:
             self.state,
             self.reason,
             self.pipeline.spec,
-            self._worker.pid if self._worker else None,
+            next((worker.pid for worker in self._workers()), None),
             self._deaths,
-            len(self._worker.channels) if self._worker else 0,
+            sum(len(worker.channels) for worker in self._workers()),
             self._threads,
+            tuple(worker.pid for worker in self._workers()),
         )
 
     def start(self) -> None:
@@ -117,36 +127,37 @@ class ModelVersion:
         self._report(VersionChanged(self.source.name, self.source.version, self.state, ""))
         if self.transforms is not None:
             self.transforms.start()
-        self._start_worker()
+        self._seats[0].start()
 
     def stop(self) -> None:
-        """Let the worker go; whoever still waits is told."""
-        if self._restart is not None:
-            self._restart.cancel()
+        """Let the workers go; whoever still waits is told."""
+        for seat in self._seats:
+            seat.cancel()
         if self.state is not VersionState.UNAVAILABLE:
             self._move(VersionState.UNLOADING, "")
         self._save_profile()
         self.pipeline.refuse_all(ServerExiting())
         self.pipeline.close()
-        for worker in (self._worker, self._probe):
-            if worker is not None:
-                worker.stop()
+        for worker in self._workers():
+            worker.stop()
         if self._probe is not None:
+            self._probe.stop()
             self._probe.kill()
         if self.transforms is not None:
             self.transforms.stop()
 
     def kill(self) -> None:
         """End whatever has not ended by itself."""
-        for worker in (self._worker, self._probe):
-            if worker is not None:
-                worker.kill()
+        for worker in self._workers():
+            worker.kill()
+        if self._probe is not None:
+            self._probe.kill()
         if self.transforms is not None:
             self.transforms.kill()
 
     @property
     def has_processes(self) -> bool:
-        mine = self._worker is not None or self._probe is not None
+        mine = bool(self._workers()) or self._probe is not None
         return mine or (self.transforms is not None and self.transforms.has_processes)
 
     @property
@@ -158,24 +169,33 @@ class ModelVersion:
         """To be called every now and then: end a worker that hangs."""
         if self.transforms is not None:
             self.transforms.watch()
-        worker = self._worker
-        if worker is None:
-            return
-        if self.state is not VersionState.READY:
-            if self._clock() - self._loading_since > self._settings.load_timeout_s:
+        for seat in self._seats:
+            worker = seat.worker
+            if worker is not None and (
+                seat.loading_s > self._settings.load_timeout_s or self._is_hanging(worker)
+            ):
                 worker.kill()
-            return
-        if (oldest := self.pipeline.oldest_run_s()) is None:
-            return
-        age_s, expected_s = oldest
-        if age_s > max(self._hang_floor_s, 2 * HANGS_AFTER * expected_s):
-            worker.kill()
 
-    def _start_worker(self) -> None:
-        self._restart = None
-        self._loading_since = self._clock()
-        self._batches_at_death = self.pipeline.batches_done
-        self._worker = Worker(self._load(), self._events())
+    def _is_hanging(self, worker: Worker) -> bool:
+        if (oldest := self.pipeline.oldest_run_s(worker.channels)) is None:
+            return False
+        age_s, expected_s = oldest
+        return age_s > max(self._hang_floor_s, 2 * HANGS_AFTER * expected_s)
+
+    def _workers(self) -> list[Worker]:
+        return [seat.worker for seat in self._seats if seat.worker is not None]
+
+    def _hire(self) -> Worker:
+        return Worker(self._load(), self._events())
+
+    @property
+    def _instances(self) -> int | None:
+        """Instances as somebody has set them; a transform's are not the model's."""
+        set_here = None if self.source.backend == TRANSFORM else self._settings.instances
+        return set_here or self.source.config.instances
+
+    def _worker_count(self) -> int:
+        return (self._instances or 1) if self.source.backend in IN_PROCESSES else 1
 
     def _load(self, *, measure_only: bool = False) -> Load:
         settings, source = self._settings, self.source
@@ -189,9 +209,7 @@ class ModelVersion:
             cores=usable_cores(),
             max_batch_size=settings.max_batch_size,
             max_rows=settings.max_rows,
-            instances=source.config.instances
-            if is_transform
-            else settings.instances or source.config.instances,
+            instances=1 if source.backend in IN_PROCESSES else self._instances,
             threads=settings.threads or source.config.threads,
             pads={} if is_transform else settings.pads.get(source.name, source.config.pads),
             profile_dir=str(folder) if folder else None,
@@ -209,9 +227,22 @@ class ModelVersion:
             self.pipeline.respec(ready.spec)
             self.pipeline.latency.learn(ready.profile.latencies)
             return
+        seat = self._seat_of(worker)
+        if any(each.is_serving for each in self._seats):
+            if declared(ready.spec) != declared(self.pipeline.spec):
+                seat.refusal = "it loaded another model than the workers beside it"
+                worker.kill()
+                return
+            seat.is_serving = True
+            self.pipeline.extend(worker.channels)
+            return
+        seat.is_serving = True
         self._profile, self._key, self._threads = ready.profile, ready.key, ready.profile.threads
         latency = LatencyModel(ready.profile.latencies)
         self.pipeline.attach(worker.channels, ready.spec, latency)
+        for other in self._seats:
+            if other.is_vacant and not other.refusal:
+                other.start()
         if self.transforms is None or self.transforms.was_ready:
             self._become_ready()
         if ready.profile.spec is None and self._probe is None:
@@ -239,7 +270,7 @@ class ModelVersion:
         if event.state == VersionState.UNAVAILABLE and self.state is not VersionState.UNLOADING:
             self.pipeline.refuse_all(self.not_ready(event.reason))
             self._move(VersionState.UNAVAILABLE, event.reason)
-        elif event.state == VersionState.READY and self._worker is not None and self._worker.channels:
+        elif event.state == VersionState.READY and any(seat.is_serving for seat in self._seats):
             self._become_ready()
 
     @property
@@ -255,6 +286,10 @@ class ModelVersion:
     def _on_refused(self, worker: Worker, reason: str) -> None:
         if worker is self._probe:
             return
+        seat = self._seat_of(worker)
+        seat.refusal = reason
+        if any(not other.is_vacant for other in self._seats if other is not seat):
+            return  # the others serve, or will
         self.pipeline.refuse_all(self.not_ready(reason))
         self._move(VersionState.UNAVAILABLE, reason)
 
@@ -262,28 +297,34 @@ class ModelVersion:
         if worker is self._probe:
             self._probe = None
             return
-        self._worker = None
+        seat = self._seat_of(worker)
         if self.state in {VersionState.UNAVAILABLE, VersionState.UNLOADING}:
+            seat.vacate()
             return
-        served = self.pipeline.batches_done > self._batches_at_death
         self._deaths += 1
-        if served or not self._deaths_in_a_row:
-            self._deaths_in_a_row = 1
-        elif not self.pipeline.is_trying_suspect:
-            # A suspect's death says nothing of the model: whoever waits behind it need not go.
-            self._deaths_in_a_row += 1
-        self._report(WorkerDied(self.source.name, self.source.version, reason, self._deaths))
-        if not self.was_ready and self._deaths_in_a_row >= MOST_DEATHS_LOADING:
-            self.pipeline.detach()
+        # A suspect's death says nothing of the model: whoever waits behind it need not go.
+        delay_s = seat.leave(is_excused=self.pipeline.is_trying_suspect)
+        self._report(WorkerDied(self.source.name, self.source.version, seat.refusal or reason, self._deaths))
+        if (
+            not self.was_ready
+            and seat.deaths_in_a_row >= MOST_DEATHS_LOADING
+            and all(other.is_vacant for other in self._seats)
+        ):
+            self.pipeline.detach(worker.channels)
             self.pipeline.refuse_all(self.not_ready(reason))
             self._move(VersionState.UNAVAILABLE, f"its worker {reason} {self._deaths} times while loading")
             return
-        self._move(VersionState.RESTARTING, f"its worker {reason}")
-        self.pipeline.detach()
-        delay_s = restart_delay_s(self._deaths_in_a_row)
-        if delay_s:
+        serves = any(other.is_serving for other in self._seats)
+        if not serves:
+            self._move(VersionState.RESTARTING, f"its worker {reason}")
+        self.pipeline.detach(worker.channels)
+        if delay_s and not self._workers():
             self.pipeline.refuse_all(self.not_ready(f"its worker {reason}"))
-        self._restart = self._loop.call_later(delay_s, self._start_worker)
+        if not seat.refusal:
+            seat.restart_after(delay_s)
+
+    def _seat_of(self, worker: Worker) -> Seat:
+        return next(seat for seat in self._seats if seat.worker is worker)
 
     def not_ready(self, reason: str) -> HeadraceError:
         return NotReady(self.source.name, self.source.version, reason)
