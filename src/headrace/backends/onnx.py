@@ -1,10 +1,12 @@
 """ONNX Runtime on the CPU."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ctypes import string_at
+from dataclasses import replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -13,6 +15,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 from headrace.backends.base import Declared
 from headrace.errors import InferenceFailed, InvalidRequest, LoadFailed
 from headrace.messages import Datatype
+from headrace.model_config import ModelConfig
 
 ELEMENT_TYPES = {
     "tensor(bool)": Datatype.BOOL,
@@ -30,6 +33,25 @@ ELEMENT_TYPES = {
     "tensor(bfloat16)": Datatype.BF16,
     "tensor(string)": Datatype.BYTES,
 }
+SWITCH = {"0": False, "1": True, "false": False, "true": True}
+CHOICES: dict[str, tuple[str, dict[str, Any]]] = {
+    "graph_optimization_level": (
+        "graph_optimization_level",
+        {
+            "-1": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+            "0": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+            "1": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+            "2": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+        },
+    ),
+    "execution_mode": (
+        "execution_mode",
+        {"0": ort.ExecutionMode.ORT_SEQUENTIAL, "1": ort.ExecutionMode.ORT_PARALLEL},
+    ),
+    "enable_mem_arena": ("enable_cpu_mem_arena", SWITCH),
+    "enable_mem_pattern": ("enable_mem_pattern", SWITCH),
+}
+"""Option → attribute of SessionOptions, and what each value means."""
 ONNX_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16, without importing onnx
 
 
@@ -44,16 +66,19 @@ class OnnxBackend:
         self._session: ort.InferenceSession
         self._bfloat16: frozenset[str] = frozenset()
 
-    def load(self, path: Path, threads: int) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # what fails is raised as well, and said by whoever asked
-        # Spinning would take the core from the gateway and from the other workers.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    def load(self, path: Path, threads: int, config: ModelConfig) -> None:
         with load_errors(path):
+            options = session_options(threads, config.options)
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            self.inputs = tuple(map(declared, self._session.get_inputs()))
+            # What has a value in the graph may be left out of a run; it is an input only where that is declared.
+            optional = {each.name for each in config.inputs if each.is_optional}
+            overridable = [
+                each for each in self._session.get_overridable_initializers() if each.name in optional
+            ]
+            self.inputs = (
+                *map(declared, self._session.get_inputs()),
+                *(replace(declared(each), is_optional=True) for each in overridable),
+            )
             self.outputs = tuple(map(declared, self._session.get_outputs()))
         self._bfloat16 = frozenset(
             each.name for each in self.inputs + self.outputs if each.datatype is Datatype.BF16
@@ -87,6 +112,37 @@ class OnnxBackend:
             bfloat16_bits(value) if name in self._bfloat16 else encode_strings(value.numpy())
             for name, value in zip(wanted, results, strict=True)
         ]
+
+
+def session_options(threads: int, given: Mapping[str, str]) -> ort.SessionOptions:
+    """Our defaults, then what the repository says, by the names of Triton's onnxruntime backend.
+
+    Raises:
+        LoadFailed: an option has no such value.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what fails is raised as well, and said by whoever asked
+    # Spinning would take the core from the gateway and from the other workers.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for name, value in given.items():
+        set_option(options, name, value)
+    return options
+
+
+def set_option(options: ort.SessionOptions, name: str, value: str) -> None:
+    if name in CHOICES:
+        attribute, values = CHOICES[name]
+        if value not in values:
+            raise LoadFailed(f"option '{name}' is '{value}', and may be {', '.join(values)}")
+        setattr(options, attribute, values[value])
+    elif name == "inter_op_thread_count":
+        if not value.isascii() or not value.isdigit():
+            raise LoadFailed(f"option '{name}' is '{value}', and is a number of threads")
+        options.inter_op_num_threads = int(value)
+    elif "." in name:
+        options.add_session_config_entry(name, value)
 
 
 def declared(argument: ort.NodeArg) -> Declared:

@@ -12,9 +12,12 @@ from msgspec.structs import replace
 
 from headrace.backends import registry
 from headrace.backends.base import Backend
+from headrace.backends.declared import DeclaredBackend
+from headrace.errors import LoadFailed
 from headrace.execution import measure
 from headrace.execution.probe import Probe
 from headrace.execution.profiles import ProfileStore
+from headrace.execution.warmup import warm_up
 from headrace.execution.wire import Load, Profile, Ready
 from headrace.messages import ModelSpec
 
@@ -41,7 +44,9 @@ class Opening:
         """
         self._load = load
         self._store = store
-        options = f"{load.pads} {load.max_batch_size} {load.max_rows} {load.instances} {load.threads}"
+        options = (
+            f"{load.pads} {load.max_batch_size} {load.max_rows} {load.instances} {load.threads} {load.config}"
+        )
         self._key = store.key(Path(load.path), load.backend, options)
 
     def open(self) -> tuple[Backend, Ready]:
@@ -57,14 +62,15 @@ class Opening:
             if is_about(known, known.spec, probe.backend):
                 return self._open_known(probe, known, known.spec)
         probe = self._probe(load.threads or 1)
+        warm_up(probe.backend, load.config)
         started = time.perf_counter()
         probe.first_run()
         if time.perf_counter() - started > SLOW_S:
-            spec = probe.unjoined_spec(load.name, load.version)
+            spec = self._as_batched(probe.unjoined_spec(load.name, load.version))
             profile = Profile(None, load.instances or 1, load.threads or 1)
             return probe.backend, Ready(spec, profile, self._key)
         with self._store.turn():
-            spec = probe.spec(load.name, load.version)
+            spec = self._as_batched(probe.spec(load.name, load.version))
             profile = self._measure(probe, spec, BUDGET_S)
         self._store.write(self._key, profile)
         return probe.backend, Ready(spec, profile, self._key)
@@ -76,7 +82,7 @@ class Opening:
         """
         load = self._load
         probe = self._probe(load.threads or 1)
-        spec = probe.spec(load.name, load.version)
+        spec = self._as_batched(probe.spec(load.name, load.version))
         profile = Profile(spec, load.instances or 1, load.threads or 1)
         yield Ready(spec, profile, self._key)
         profile = self._measure(probe, spec, PATIENT_BUDGET_S)
@@ -85,6 +91,7 @@ class Opening:
 
     def _open_known(self, probe: Probe, known: Profile, spec: ModelSpec) -> tuple[Backend, Ready]:
         load = self._load
+        warm_up(probe.backend, load.config)
         probe.first_run()
         instances, threads = load.instances or known.instances, load.threads or known.threads
         profile = replace(known, instances=instances, threads=threads)
@@ -106,12 +113,49 @@ class Opening:
         return Profile(spec, chosen.instances, chosen.threads, known, chosen.is_noisy)
 
     def _probe(self, threads: int) -> Probe:
-        return Probe(self._loaded(threads), max_batch_size=self._load.max_batch_size, pads=self._load.pads)
+        load = self._load
+        most = load.config.max_batch_size
+        return Probe(
+            self._loaded(threads),
+            max_batch_size=load.max_batch_size if most is None else most,
+            pads=load.pads,
+        )
+
+    def _as_batched(self, spec: ModelSpec) -> ModelSpec:
+        """Where the repository says that there is a batch axis, requests may bring rows even if none are joined."""
+        most = self._load.config.max_batch_size
+        if not most or spec.joins_requests:
+            return spec
+        return replace(
+            spec,
+            inputs=tuple(replace(each, batch_axis=0) for each in spec.inputs),
+            outputs=tuple(replace(each, batch_axis=0) for each in spec.outputs),
+            max_batch_size=most,
+        )
 
     def _loaded(self, threads: int) -> Backend:
         backend = registry.create(self._load.backend)
-        backend.load(Path(self._load.path), threads)
+        config = self._load.config
+        backend.load(Path(self._load.path), threads, config)
+        if config.max_batch_size:
+            check_batch_axis(backend)
+        if config.inputs or config.outputs:
+            backend = DeclaredBackend(backend, config)
         return backend
+
+
+def check_batch_axis(backend: Backend) -> None:
+    """Where the repository says that there is a batch axis, the artifact has one.
+
+    Raises:
+        LoadFailed: it has not.
+    """
+    for each in (*backend.inputs, *backend.outputs):
+        if each.axes is not None and isinstance(each.axes[0], int):
+            raise LoadFailed(
+                f"max_batch_size is above 0, and the first axis of '{each.name}' is always {each.axes[0]}: the model does "
+                "not support batching; say max_batch_size: 0 and give all dims"
+            )
 
 
 def is_about(profile: Profile, spec: ModelSpec, backend: Backend) -> bool:

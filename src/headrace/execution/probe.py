@@ -92,7 +92,9 @@ class Probe:
                 )
         if (first := self.first_run()) is not None:
             outputs = [shaped(spec, first[spec.name]) for spec in outputs]
-            if any(each.batch is not None for each in self.inputs):
+            if not self._max_batch_size:
+                self.notes.append("max_batch_size is 0: one request at a time")
+            elif any(each.batch is not None for each in self.inputs):
                 batch_axes = self._batch_axes(first)
                 joins = batch_axes is not None
                 if batch_axes is not None:
