@@ -6,6 +6,7 @@ import click
 
 COMMANDS = {
     "serve": "Serve models over HTTP.",
+    "check": "Validate models and skills without serving them.",
     "models": "Show what is inferred of models, and why one cannot be loaded.",
     "infer": "Ask a running server for an inference.",
 }

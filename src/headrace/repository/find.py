@@ -37,6 +37,8 @@ LISTS = (
 )
 """File that lists models, layout, whether it really does, and who reads it."""
 
+BY_NAME = attrgetter("name")
+
 Above = tuple[tuple[int, int], ...]
 """Device and inode of each folder from the given one down: a link back to one of them would never end."""
 
@@ -64,7 +66,7 @@ def find_sources(
     found: dict[str, dict[Path, list[Source]]] = {}
     for path in paths:
         for place, sources in Walk().look(Path(os.path.abspath(path))):  # noqa: PTH100 - symlinks are names
-            for name, versions in groupby(sources, attrgetter("name")):
+            for name, versions in groupby(sorted(sources, key=BY_NAME), BY_NAME):
                 found.setdefault(name, {}).setdefault(place, list(versions))
     if not found:
         if may_be_empty:

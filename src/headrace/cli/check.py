@@ -1,0 +1,38 @@
+"""`headrace check`: what a server would make of models' files and settings. Listens nowhere and loads nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from headrace.cli.options import make_settings, some_settings_options
+from headrace.errors import ConfigurationError
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@some_settings_options("model_name")
+def command(paths: tuple[Path, ...], *, as_json: bool, **options: Any) -> None:
+    """Validate models and skills without serving them.
+
+    PATHS are as for `headrace serve`. For each version it is shown what is understood of its settings, what of them is
+    ignored, and why it is refused if it is. No model is opened: `headrace models` does that. The exit status is 1 if
+    anything is refused.
+    """
+    import json
+
+    from headrace.cli.checklist import print_checklist, understood
+    from headrace.repository.find import find_sources
+
+    settings = make_settings(options, ())
+    try:
+        sources = find_sources(paths, settings.model_name)
+    except ConfigurationError as exc:
+        raise click.ClickException(str(exc)) from exc
+    if as_json:
+        click.echo(json.dumps([understood(each) for each in sources], indent=2))
+    else:
+        print_checklist(sources)
+    if any(each.problem for each in sources):
+        raise SystemExit(1)
