@@ -19,14 +19,14 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
-from headrace.backends.registry import BACKENDS, backend_for
+from headrace.backends.registry import BACKENDS
 from headrace.errors import ConfigurationError
 from headrace.repository import mlserver, ovms, plain, tfserving
 from headrace.repository.source import Source
 
 MODEL_LEVELS = 2
 """A model's folder may lie so far below a given path: a repository, or a folder of repositories."""
-SETTINGS_LEVELS = 8
+SETTINGS_LEVELS = 6
 """MLServer's settings may lie so far below it; deeper trees are something else given by mistake."""
 
 READERS: dict[str, tuple[str, Callable[[Path], list[Source]]]] = {}
@@ -38,6 +38,7 @@ LISTS = (
 """File that lists models, layout, whether it really does, and who reads it."""
 
 BY_NAME = attrgetter("name")
+LIST_SUFFIXES = {Path(name).suffix for name, *_ in LISTS}
 
 Above = tuple[tuple[int, int], ...]
 """Device and inode of each folder from the given one down: a link back to one of them would never end."""
@@ -139,7 +140,7 @@ class Walk:
             self._folder(path.parent, ())
         elif path.name == mlserver.SETTINGS:
             self._settings.append(path)
-        elif path.suffix not in {".json", ".config"} or not self._is_list(path):
+        elif path.suffix not in LIST_SUFFIXES or not self._is_list(path):
             self._add(path, "file", [plain.file_source(path)])
 
     def _folder(self, folder: Path, above: Above, *, is_described: bool = False) -> None:
@@ -196,7 +197,7 @@ class Walk:
                 self._child_file(child, is_given=is_given)
 
     def _child_file(self, child: Path, *, is_given: bool) -> None:
-        if is_given and backend_for(child):
+        if is_given and plain.is_model(child):
             self._add(child, "file", [plain.file_source(child)])
         elif child.is_symlink() and not child.suffix and not child.exists():
             problem = f"{child} is a link to {child.readlink()}, which is not there"

@@ -50,7 +50,7 @@ def folder_source(folder: Path) -> list[Source]:
     name = folder.stem if backend_for(folder) else folder.name
     if (file := only_model(folder)) is not None:
         return [Source(name, "1", file, backend_for(file) or "")]
-    if files := [each.name for each in visible(folder) if backend_for(each)]:
+    if files := [each.name for each in visible(folder) if is_model(each)]:
         problem = f"{folder} has {', '.join(files[:MOST_NAMED])}: call the one to serve model{Path(files[0]).suffix}"
         return [Source(name, "1", folder, "", problem)]
     if SAVED_MODEL in {each.name for each in visible(folder)}:
@@ -107,13 +107,19 @@ def misnamed_versions(folder: Path) -> list[Source]:
 
 def only_model(folder: Path) -> Path | None:
     """The model of a folder: a file called model.*, else the only file a backend opens."""
-    files = [child for child in visible(folder) if backend_for(child)]
+    files = [child for child in visible(folder) if is_model(child)]
     named = [child for child in files if child.stem == "model"]
-    chosen = named or files
+    # What made model.onnx may lie beside it as model.py.
+    chosen = [child for child in named if child.suffix != ".py"] or named or files
     if len(chosen) != 1:
         return None
     # Triton lets a model with external data be a folder called model.onnx with the file inside.
     return chosen[0] / "model.onnx" if chosen[0].is_dir() else chosen[0]
+
+
+def is_model(path: Path) -> bool:
+    """Whether a backend opens it, going by its name; of Python's files only model.py, since any folder may have others."""
+    return backend_for(path) is not None and (path.suffix != ".py" or path.name == "model.py")
 
 
 def instead(folder: Path) -> str:
