@@ -7,6 +7,7 @@ HeadraceError
 ├── NotFound                  no such model
 │   └── UnknownVersion        the model is there, the version is not
 ├── Unsupported               part of the protocol that this server does not speak
+│   └── UnsupportedCoding     the body is compressed with something else than gzip or deflate
 ├── Unavailable               the same request may succeed later
 │   ├── NotReady              the version is loading, restarting or failed
 │   ├── QueueFull             the queue holds as many bytes as it may
@@ -88,6 +89,15 @@ class Unsupported(HeadraceError):
     code = "unsupported"
 
 
+class UnsupportedCoding(Unsupported):
+    """The body is compressed in a way this server does not read."""
+
+    code = "unsupported_coding"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Unsupported compression type '{name[:100]}': send gzip, deflate, or the body as it is")
+
+
 class Unavailable(HeadraceError):
     """The same request may succeed later."""
 
@@ -111,8 +121,8 @@ class QueueFull(Unavailable):
 
     code = "queue_full"
 
-    def __init__(self, name: str, limit_bytes: int) -> None:
-        super().__init__(f"Exceeds maximum queue size: {limit_bytes} bytes wait for model '{name}' already")
+    def __init__(self, name: str, limit: str) -> None:
+        super().__init__(f"Exceeds maximum queue size: {limit} wait for model '{name}' already")
 
 
 class RequestTimeout(Unavailable):

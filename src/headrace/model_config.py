@@ -111,3 +111,19 @@ class ModelConfig(msgspec.Struct, frozen=True):
     latency_p99_s: float | None = None
     priority: int = 2
     examples: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def has_policies(self) -> bool:
+        """Whether anything is said of how requests wait."""
+        return bool(self.levels) or self.queue != QueuePolicy()
+
+    def level(self, priority: int) -> int:
+        """The level of a request of that priority (0: it names none); one that does not exist is the default."""
+        return priority if priority in self.levels else self.default_level
+
+    def policy(self, level: int) -> QueuePolicy:
+        """How requests of the level wait."""
+        return self.levels.get(level, self.queue)
+
+
+NOTHING_SAID = ModelConfig()

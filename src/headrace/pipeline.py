@@ -15,7 +15,7 @@ from headrace.admission.gate import admit
 from headrace.batching.assemble import failures, has_rows, place_inputs, read_outputs
 from headrace.batching.latency import LatencyModel
 from headrace.batching.policy import is_worth_staging
-from headrace.batching.queue import RequestQueue
+from headrace.batching.queue import LEAST, RequestQueue
 from headrace.batching.ticket import State, Ticket
 from headrace.errors import (
     HeadraceError,
@@ -30,6 +30,7 @@ from headrace.execution.arena import Region
 from headrace.execution.channel import Channel
 from headrace.execution.wire import Done, Failed
 from headrace.messages import ModelSpec
+from headrace.model_config import NOTHING_SAID, ModelConfig
 from headrace.parts import BatchOutputs, Part
 
 NANOSECONDS = 1e-9
@@ -37,10 +38,18 @@ NANOSECONDS = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a pipeline may hold. `max_rows`: rows of different requests in a batch."""
+    """What a pipeline may hold, and how it waits there.
+
+    Attributes:
+        max_rows: rows of different requests in a batch.
+        config: its queue policies count here.
+        delayed_s: seconds after which what waited too long, and is served last, is refused all the same.
+    """
 
     max_queue_bytes: int
     max_rows: int
+    config: ModelConfig = NOTHING_SAID
+    delayed_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,8 @@ class Pipeline:
         self._report = report
         self._loop = asyncio.get_running_loop()
         # The mutable state: what waits, who serves, and the two callbacks that may be pending on the loop.
-        self._queue = RequestQueue()
+        self._has_policies = limits.config.has_policies
+        self._queue = RequestQueue(has_levels=self._has_policies)
         self._channels: list[Channel] = []
         self._dispatch_pending = False
         self._alarm: asyncio.TimerHandle | None = None
@@ -88,11 +98,15 @@ class Pipeline:
 
     def submit(self, ticket: Ticket) -> None:
         """Take a ticket in, or refuse it at once."""
+        limits, queue = self._limits, self._queue
+        most = limits.config.policy(ticket.level).max_queue_size if self._has_policies else 0
         refusal = admit(
             self.spec.name,
             ticket.request.nbytes,
-            self._queue.nbytes,
-            self._limits.max_queue_bytes,
+            queue.nbytes,
+            limits.max_queue_bytes,
+            queue.waiting_at(ticket.level) if most else 0,
+            most,
         )
         if refusal is not None:
             self._refuse([ticket], refusal)
@@ -258,7 +272,7 @@ class Pipeline:
         if candidates.is_suspect and not all(each.is_idle for each in self._channels):
             return False  # should it end the worker once more, nobody else goes with it
         cost = candidates.group.cost
-        limit = self._limits.max_rows if self.spec.joins_requests else 1
+        limit = min(self._limits.max_rows, self.spec.max_batch_size) if self.spec.joins_requests else 1
         cap = self.latency.best_rows(cost, limit)
         if not channel.is_idle:
             rows = self._queue.waiting_rows(candidates, cap)
@@ -317,13 +331,20 @@ class Pipeline:
         deadline = self._queue.next_deadline()
         if deadline is not None and deadline <= now:
             for ticket in self._queue.expire(now):
-                self._refuse([ticket], ticket.timeout_error())
+                self._on_expired(ticket, now)
             deadline = self._queue.next_deadline()
         if deadline is not None and deadline < self._alarm_at:
             if self._alarm is not None:
                 self._alarm.cancel()
             self._alarm_at = deadline
             self._alarm = self._loop.call_later(deadline - now, self._on_alarm)
+
+    def _on_expired(self, ticket: Ticket, now: float) -> None:
+        config, last = self._limits.config, ticket.arrived + self._limits.delayed_s
+        if ticket.level < LEAST and config.policy(ticket.level).on_timeout == "delay" and now < last:
+            self._queue.put_last(ticket, last)
+        else:
+            self._refuse([ticket], ticket.timeout_error())
 
     def _on_alarm(self) -> None:
         self._alarm, self._alarm_at = None, inf

@@ -37,7 +37,7 @@ def test_the_tree_drawn_above_the_classes_names_each_below_its_parent(each):
         (errors.NotReady("m", "1", ""), "Request for unknown model: 'm' version 1 is not at ready state"),
         (errors.RequestTimeout(), "Request timeout expired"),
         (errors.ServerExiting(), "Server exiting"),
-        (errors.QueueFull("m", 9), "Exceeds maximum queue size: 9 bytes wait for model 'm' already"),
+        (errors.QueueFull("m", "9 bytes"), "Exceeds maximum queue size: 9 bytes wait for model 'm' already"),
         (
             errors.RequestTooLarge(9, 8),
             (

@@ -170,3 +170,73 @@ def test_waiting_rows_are_counted_and_not_tickets_and_not_the_dropped():
 def test_a_ticket_that_travels_alone_fills_its_batch():
     queue = queue_of(ticket(is_alone=True))
     assert queue.waiting_rows(queue.candidates(), 64) == 64
+
+
+def levelled(*tickets):
+    queue = RequestQueue(has_levels=True)
+    for each in tickets:
+        queue.add(each)
+    return queue
+
+
+def at_level(level, **more):
+    made = ticket(**more)
+    made.level = level
+    return made
+
+
+def test_a_lower_level_goes_first_whatever_the_deadlines_and_is_filled_up_from_the_next():
+    urgent, normal, early = at_level(1, deadline=9), at_level(2, deadline=3), at_level(2, deadline=1)
+    assert take(levelled(normal, urgent, early)) == [urgent, early, normal]
+
+
+def test_what_expires_is_found_behind_a_lower_level_that_does_not():
+    urgent, normal = at_level(1, deadline=9), at_level(2, deadline=1)
+    queue = levelled(urgent, normal)
+    assert queue.next_deadline() == 1
+    assert queue.expire(2) == [normal]
+    normal.state = State.ANSWERED
+    assert queue.next_deadline() == 9
+    assert (queue.waiting, queue.waiting_at(1), queue.waiting_at(2)) == (1, 1, 0)
+    assert take(queue) == [urgent]
+
+
+def test_what_is_put_last_is_served_after_everything_else_and_expires_once_more():
+    late, other, third = at_level(1, deadline=1), at_level(2, deadline=5), at_level(2, deadline=6)
+    queue = levelled(late, other, third)
+    assert queue.expire(1) == [late]
+    queue.put_last(late, 8)
+    assert (queue.waiting, queue.waiting_at(1)) == (3, 0)
+    assert take(queue, 1) == [other]
+    assert queue.expire(6) == [third]
+    assert queue.next_deadline() == 8
+    assert queue.expire(8) == [late]
+    assert queue.waiting == 0
+
+
+def test_expired_tickets_deep_in_a_heap_are_let_go():
+    urgent = [at_level(1, deadline=99) for _ in range(3)]
+    normal = [at_level(2, deadline=1) for _ in range(100)]
+    queue = levelled(*urgent, *normal)
+    for each in queue.expire(1):
+        each.state = State.ANSWERED
+    queue.expire(1)
+    assert sum(map(len, queue._heaps.values())) == 3
+
+
+def test_a_retry_expires_once():
+    again = at_level(1, deadline=1)
+    queue = levelled(again)
+    assert take(queue) == [again]
+    again.state, again.is_retry = State.WAITING, True
+    queue.add(again)
+    assert queue.expire(1) == [again]
+    assert queue.expire(1) == []
+    assert (queue.waiting, queue.waiting_at(1)) == (0, 0)
+
+
+def test_everything_can_be_taken_from_all_levels():
+    tickets = [at_level(level) for level in (2, 1, 3)]
+    queue = levelled(*tickets)
+    assert set(queue.take_all()) == set(tickets)
+    assert (queue.waiting, queue.waiting_at(1), queue.next_deadline()) == (0, 0, None)

@@ -50,7 +50,7 @@ def test_only_what_runs_has_an_answer():
 def test_a_client_that_has_gone_is_told_nothing(tell):
     accepted = running()
     accepted.drop()
-    getattr(accepted, tell)(part() if tell == "answer" else QueueFull("m", 1))
+    getattr(accepted, tell)(part() if tell == "answer" else QueueFull("m", "1 bytes"))
     assert accepted.client.ends == 0
 
 

@@ -36,7 +36,7 @@ class Ticket:
     `answer` and `refuse` may be called once in all, and not after `drop`; that is this class's promise to the client.
     """
 
-    __slots__ = ("_reply", "arrived", "deadline", "is_retry", "request", "state", "timeout_error")
+    __slots__ = ("_reply", "arrived", "deadline", "is_retry", "level", "request", "state", "timeout_error")
 
     def __init__(
         self,
@@ -56,6 +56,8 @@ class Ticket:
         self._reply: Reply | None = reply
         self.state = State.WAITING
         self.is_retry = False
+        # Lower ones are served first, whatever the deadlines.
+        self.level = 0
 
     def answer(self, part: Part) -> None:
         """Give the rows to the client, unless it has gone."""

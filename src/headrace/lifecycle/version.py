@@ -76,7 +76,7 @@ class ModelVersion:
         self._report = report
         self._loop = asyncio.get_running_loop()
         empty = ModelSpec(source.name, source.version, "", (), ())
-        limits = Limits(settings.max_queue_bytes, settings.max_rows)
+        limits = Limits(settings.max_queue_bytes, settings.max_rows, source.config, settings.deadline_s)
         self.pipeline = Pipeline(empty, limits, clock, report)
         # Code of users and decoding of images have a worker of their own, as its own version beside this one.
         self.transforms = self._make_transforms()
