@@ -95,7 +95,9 @@ class UnsupportedCoding(Unsupported):
     code = "unsupported_coding"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"Unsupported compression type '{name[:100]}': send gzip, deflate, or the body as it is")
+        super().__init__(
+            f"Unsupported compression type '{name[:100]}': send gzip, deflate, or the body as it is"
+        )
 
 
 class Unavailable(HeadraceError):

@@ -67,6 +67,7 @@ class TensorSpec(msgspec.Struct, frozen=True):
         lengths: per axis the name of the length it varies with, where padding is declared; else None.
         pad_value: what fills a shorter row up to the longest of its batch.
         survives_padding: of an output: whether it stays the same when a row is padded.
+        is_optional: of an input: whether a request may leave it out.
     """
 
     name: str
@@ -76,6 +77,7 @@ class TensorSpec(msgspec.Struct, frozen=True):
     lengths: tuple[str | None, ...] = ()
     pad_value: float = 0
     survives_padding: bool = True
+    is_optional: bool = False
 
     @property
     def is_padded(self) -> bool:
@@ -107,10 +109,16 @@ class ModelSpec(msgspec.Struct, frozen=True):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """The outputs a request asks for: positions in ModelSpec.outputs, and which of them in binary."""
+    """The outputs a request asks for: positions in ModelSpec.outputs, and which of them in binary.
+
+    Attributes:
+        classes: for each of them how many classes are wanted in place of its elements, 0 for none; empty if for no
+            output any are.
+    """
 
     outputs: tuple[int, ...]
     binary: tuple[bool, ...]
+    classes: tuple[int, ...] = ()
 
 
 class Group(NamedTuple):
@@ -140,6 +148,8 @@ class InferRequest(msgspec.Struct, frozen=True, gc=False):
         lengths: its own length by name, where inputs are padded.
         timeout_s: seconds from arrival, when the request names a timeout of its own.
         is_alone: it may not share a batch: it has no rows, or strings too long to be looked through before.
+        absent: positions of optional inputs that it leaves out; they have no tensor.
+        priority: as the request names it, 1 first; 0 if it does not.
     """
 
     id: str
@@ -152,6 +162,8 @@ class InferRequest(msgspec.Struct, frozen=True, gc=False):
     lengths: dict[str, int] | None = None
     timeout_s: float | None = None
     is_alone: bool = False
+    absent: tuple[int, ...] = ()
+    priority: int = 0
 
 
 def element_count(shape: Shape) -> int:

@@ -89,7 +89,7 @@ class Server:
         self._observers = [metrics, statistics, LogObserver()]
         listener = self._listen()
         self.catalog.start(self.sources)
-        desk = Desk(self.catalog, self.settings, time.perf_counter, self._transcoder)
+        self.desk = desk = Desk(self.catalog, self.settings, time.perf_counter, self._transcoder)
         http = HttpServer(self._http_config(desk, metrics, statistics))
         with self._signals_handled():
             async with asyncio.TaskGroup() as tasks:

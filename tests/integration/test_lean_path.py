@@ -4,7 +4,9 @@ There are four ways in: parsed and lean, lean with a head that was parsed before
 ASGI route (where URLs in absolute form go, as they are sent to proxies). The last is the reference.
 """
 
+import gzip
 import struct
+import zlib
 
 import pytest
 
@@ -85,13 +87,41 @@ BAD: dict[str, Request] = {
     "binary that is short": binary_request(FP32, [("x", "FP32", [1, 4], ROW_BYTES[:-1])]),
     "an unreadable header length": json_request(FP32, FLAT, **{"Inference-Header-Content-Length": "x"}),
     "a header length out of range": json_request(FP32, FLAT, **{"Inference-Header-Content-Length": "99999"}),
-    "compression": json_request(FP32, FLAT, **{"Content-Encoding": "gzip"}),
+    "a compression nobody speaks": json_request(FP32, FLAT, **{"Content-Encoding": "br"}),
+    "a body that is not gzip": json_request(FP32, FLAT, **{"Content-Encoding": "gzip"}),
+    "an error with an id": json_request(NO_SUCH, FLAT, **{"X-Request-Id": "a-1"}),
+    "classes of strings": json_request(
+        STRINGS,
+        {
+            "inputs": [tensor("x", "BYTES", [1, 4], ["a", "b", "c", "d"])],
+            "outputs": [{"name": "y", "parameters": {"classification": 1}}],
+        },
+    ),
     "a sequence": json_request(FP32, {**FLAT, "parameters": {"sequence_id": 1}}),
     "the backend raises": json_request(
         PATH.format("failing"), {"inputs": [tensor("x", "FP32", [1, 4], [13, 0, 0, 0])]}
     ),
     "an output without JSON form": binary_request(
         PATH.format("same_FP16"), [("x", "FP16", [1, 4], bytes(8))]
+    ),
+}
+LARGE = dumps({"inputs": [tensor("x", "FP32", [1, 20000], [0.125] * 20000)]})
+GOOD |= {
+    "classes": json_request(FP32, {**FLAT, "outputs": [{"name": "y", "parameters": {"classification": 2}}]}),
+    "classes of a large output": json_request(
+        PATH.format("ragged"),
+        LARGE[:-1] + b',"outputs":[{"name":"y","parameters":{"classification":3}}]}',
+    ),
+    "an id": json_request(FP32, FLAT, **{"X-Request-Id": "a-1"}),
+    "an id nobody can echo": json_request(FP32, FLAT, **{"X-Request-Id": "a b"}),
+    "a small body in gzip": (FP32, gzip.compress(dumps(FLAT)), {"Content-Encoding": "gzip"}),
+    "a large body in deflate": (PATH.format("ragged"), zlib.compress(LARGE), {"Content-Encoding": "deflate"}),
+    "a large answer in gzip": (PATH.format("ragged"), LARGE, {"Accept-Encoding": "gzip"}),
+    "a small answer asked for in gzip": json_request(FP32, FLAT, **{"Accept-Encoding": "gzip"}),
+    "an answer of some kilobytes in deflate, with an id": json_request(
+        PATH.format("ragged"),
+        {"inputs": [tensor("x", "FP32", [1, 800], [0.125] * 800)]},
+        **{"Accept-Encoding": "deflate", "X-Request-Id": "b", "X-Request-Timeout-Seconds": "4"},
     ),
 }
 OFFER = {"Upgrade": "h2c", "Connection": "Upgrade, HTTP2-Settings", "HTTP2-Settings": "AAEAAEAAAAIAAAAA"}

@@ -490,11 +490,12 @@ def test_string_tensors_in_binary_are_checked(wire: Wire) -> None:
         assert answer.error == text
 
 
-def test_compression_is_refused_with_its_name(server: RunningServer) -> None:
+def test_another_compression_is_refused_with_its_name_and_told_what_is_read(server: RunningServer) -> None:
     with Wire(server.host, server.port) as wire:
         answer = wire.infer("swift", {"inputs": [X]}, {"Content-Encoding": "zstd"})
     assert answer.status == 501
-    assert answer.error.startswith("Unsupported compression type")
+    assert answer.error.startswith("Unsupported compression type 'zstd'")
+    assert answer.headers["accept-encoding"] == "gzip, deflate"
 
 
 def test_health_and_metadata_are_never_compressed(wire: Wire) -> None:

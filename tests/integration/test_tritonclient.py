@@ -212,7 +212,34 @@ async def test_errors_reach_both_clients_with_text_and_code(
         client.get_model_metadata("nobody")
 
 
-def test_a_compressed_request_is_refused_by_name(client: blocking.InferenceServerClient) -> None:
-    inputs = [given("x", np.ones((1, 64), np.float32), "FP32")]
-    with pytest.raises(InferenceServerException, match="Unsupported compression type"):
-        client.infer("mlp", inputs, request_compression_algorithm="gzip")
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+@pytest.mark.parametrize("rows", [1, 700], ids=["on the loop", "in the worker"])
+async def test_bodies_are_compressed_both_ways(
+    client: blocking.InferenceServerClient,
+    aio: asynchronous.InferenceServerClient,
+    algorithm: str,
+    rows: int,
+) -> None:
+    x = np.arange(rows * 64, dtype=np.float32).reshape(rows, 64) % 7
+    inputs, plain = [given("x", x, "FP32")], client.infer("mlp", [given("x", x, "FP32")]).as_numpy("y")
+    way = {"request_compression_algorithm": algorithm, "response_compression_algorithm": algorithm}
+    np.testing.assert_array_equal(client.infer("mlp", inputs, **way).as_numpy("y"), plain)
+    np.testing.assert_array_equal((await aio.infer("mlp", inputs, **way)).as_numpy("y"), plain)
+
+
+@pytest.mark.parametrize("is_binary", [True, False], ids=["binary", "JSON"])
+def test_classes_are_asked_for_as_image_client_does(
+    client: blocking.InferenceServerClient, is_binary: bool
+) -> None:
+    x = RNG.standard_normal((3, 64)).astype(np.float32)
+    inputs = [given("x", x, "FP32")]
+    scores = client.infer("mlp", inputs).as_numpy("y")
+    wanted = blocking.InferRequestedOutput("y", binary_data=is_binary, class_count=2)
+    answer = client.infer("mlp", inputs, outputs=[wanted])
+    assert answer.get_output("y")["datatype"] == "BYTES"
+    classes = answer.as_numpy("y")
+    assert classes.shape == (3, 2)
+    for row, texts in zip(scores, classes, strict=True):
+        best = np.argsort(-row, kind="stable")[:2]
+        found = [each.decode() if isinstance(each, bytes) else each for each in texts]
+        assert found == [f"{row[at]:f}:{at}" for at in best]

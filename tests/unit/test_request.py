@@ -283,15 +283,46 @@ def test_outputs_that_are_not_the_models_are_refused(outputs, text):
     [
         {"parameters": {"sequence_id": 7}},
         {"parameters": {"sequence_id": "a", "sequence_start": True}},
-        {"outputs": [{"name": "y", "parameters": {"classification": 3}}]},
         {"outputs": [{"name": "y", "parameters": {"shared_memory_region": "r"}}]},
         {"inputs": [an_input(data=None, parameters={"shared_memory_region": "r"})]},
     ],
-    ids=range(5),
+    ids=range(4),
 )
 def test_extensions_that_are_not_there_are_said_to_be_unsupported(more):
     inputs = more.pop("inputs", [an_input()])
     assert refusal(model(), *inputs, error=Unsupported, **more)
+
+
+def classified(count, datatype=Datatype.FP32):
+    outputs = [tensor("y", datatype), tensor("z")]
+    wishes = [{"name": "z"}, {"name": "y", "parameters": {"classification": count, "binary_data": True}}]
+    return model(outputs=outputs), wishes
+
+
+def test_classes_are_wanted_of_the_outputs_that_say_so():
+    spec, outputs = classified(3)
+    wanted = decode(spec, an_input(), outputs=outputs).wanted
+    assert (wanted.outputs, wanted.binary, wanted.classes) == ((1, 0), (False, True), (0, 3))
+    assert decode(model(), an_input(), outputs=[{"name": "y"}]).wanted.classes == ()
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, "3", True, None, [1]], ids=str)
+def test_a_count_of_classes_is_a_positive_integer(count):
+    spec, outputs = classified(count)
+    assert refusal(spec, an_input(), outputs=outputs).startswith(
+        "Unable to set 'classification': expected a positive integer for output 'y'"
+    )
+
+
+@pytest.mark.parametrize("datatype", [Datatype.BYTES, Datatype.BOOL, Datatype.FP16, Datatype.BF16])
+def test_classes_of_what_is_not_ranked_are_refused(datatype):
+    spec, outputs = classified(1, datatype)
+    text = f"class result not available for output due to unsupported type '{datatype}'"
+    assert refusal(spec, an_input(), outputs=outputs) == text
+
+
+def test_an_input_has_no_classes():
+    assert "one of outputs" in refusal(model(), an_input(parameters={"classification": 1}))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from headrace.errors import HeadraceError, Unavailable
 from headrace.frontends.desk import Desk, Exchange, Response, Route
+from headrace.frontends.headers import Wishes
 
 BINARY_ANSWER = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\n"
@@ -48,14 +49,23 @@ class LeanCycle(Exchange):
     body_complete = False
     response_complete = False
     disconnected = False
+    keep_alive = True
 
-    def __init__(self, desk: Desk, connection: Connection, route: Route, keep_alive: bool) -> None:
+    def __init__(self, desk: Desk, connection: Connection, route: Route, is_plain: bool) -> None:
+        """`is_plain`: keep_alive and wishes are as for most; else `be_special` says how they are."""
         # Not by way of super: one is made for every request.
         self.desk = desk
         self.connection = connection
         self.route = route
-        self.keep_alive = keep_alive
+        self.is_plain = is_plain
         self.chunks: list[bytes] | bytearray = []
+
+    def be_special(self, keep_alive: bool, wishes: Wishes | None) -> None:
+        """What is not as for most requests."""
+        self.is_plain = False
+        self.keep_alive = keep_alive
+        if wishes is not None:
+            self.wish(wishes)
 
     def receive(self, chunk: bytes) -> HeadraceError | None:
         """A piece of the body; the reason not to receive more, or None."""
@@ -82,7 +92,13 @@ class LeanCycle(Exchange):
             body = bytes(chunks)
         else:
             body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self.begin(self.route, body, self.header_length)
+        self.started = self.desk.clock()
+        self.begin_as_wished(self.route, body, self.header_length)
+
+    def hold(self, nbytes: int) -> None:
+        super().hold(nbytes)
+        self.size += nbytes
+        self.desk.received_bytes += nbytes
 
     def respond(self, response: Response) -> None:
         if not self.response_complete:
@@ -93,7 +109,7 @@ class LeanCycle(Exchange):
 
     def respond_body(self, content: bytes, header_length: int | None) -> None:
         """The same bytes as for any response, with less to do for the most frequent kind."""
-        if not self.keep_alive or len(content) >= LARGE_BODY:
+        if not self.is_plain or len(content) >= LARGE_BODY:
             super().respond_body(content, header_length)
         elif not self.response_complete:
             self.response_complete = True

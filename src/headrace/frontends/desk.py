@@ -7,8 +7,10 @@ it how to respond. Both therefore send the same bytes.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 from urllib.parse import unquote
+from uuid import uuid4
 
 import structlog
 
@@ -21,16 +23,19 @@ from headrace.errors import (
     InvalidRequest,
     RequestTimeout,
     RequestTooLarge,
+    Unavailable,
 )
+from headrace.frontends.headers import NO_WISHES, Wishes
 from headrace.lifecycle.catalog import Catalog
 from headrace.lifecycle.version import ModelVersion
 from headrace.messages import InferRequest, ModelSpec
 from headrace.parts import Part
 from headrace.pipeline import Pipeline
-from headrace.protocol import transcode
+from headrace.protocol import compression, transcode
+from headrace.protocol.compression import Coding
 from headrace.protocol.request import RequestDecoder
-from headrace.protocol.response import BYTES_AN_ELEMENT, LARGE_JSON, ResponseEncoder, encode_error
-from headrace.protocol.status import HTTP_STATUS, RETRY_AFTER_S
+from headrace.protocol.response import LARGE_JSON, ResponseEncoder, encode_error
+from headrace.protocol.status import HEADERS, HTTP_STATUS, RETRY_AFTER_S
 from headrace.routing.entry import Entry, entry_of
 
 INFER = re.compile(rb"^/v2/models/([^/?]+)(?:/versions/([0-9]+))?/infer(?:\?.*)?$")
@@ -48,13 +53,14 @@ class Route(NamedTuple):
 
 
 class Head(NamedTuple):
-    """What a request's line and headers were found to mean."""
+    """What a request's line and headers were found to mean. `is_plain`: keep_alive, and no wishes."""
 
     route: Route
     content_length: int
     header_length: int | None
-    timeout_s: float | None
     keep_alive: bool
+    wishes: Wishes | None
+    is_plain: bool
 
 
 class Codec(NamedTuple):
@@ -125,7 +131,9 @@ class Desk:
         model_spec = version.pipeline.spec
         if codec is None or codec.model_spec is not model_spec:
             entry = entry_of(version)
-            codec = Codec(model_spec, entry, RequestDecoder(entry.spec), ResponseEncoder(entry.spec))
+            labels = {each.name: each.labels for each in version.source.config.outputs}
+            encoder = ResponseEncoder(entry.spec, labels)
+            codec = Codec(model_spec, entry, RequestDecoder(entry.spec), encoder)
             self._codecs[version] = codec
         return codec
 
@@ -146,11 +154,19 @@ class Desk:
             )
         return None
 
+    def most_inflated(self, header_length: int | None) -> int:
+        """Bytes that a compressed body may become."""
+        settings = self.settings
+        if header_length:
+            return settings.max_request_bytes
+        return min(settings.http_max_input_size, settings.max_request_bytes)
+
 
 class Exchange(ABC):
     """One infer request. `respond` is called once, unless the client goes away first."""
 
     # What most requests never change is a default of the class: one is made for every request.
+    wishes = NO_WISHES
     header_timeout_s: float | None = None
     started = 0.0
     request: InferRequest
@@ -160,36 +176,93 @@ class Exchange(ABC):
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
+        self.started = desk.clock()
 
     @abstractmethod
     def respond(self, response: Response) -> None:
         """Send the answer."""
 
+    def hold(self, nbytes: int) -> None:
+        """So many bytes more are held for this request until it is answered.
+
+        Raises:
+            Unavailable: there is no room for them.
+        """
+        if not self.desk.has_room(nbytes):
+            raise Unavailable("the server holds as many bytes of requests as it may: try again later")
+
+    def wish(self, wishes: Wishes) -> None:
+        """Take in what the headers ask for; before it begins."""
+        self.wishes = wishes
+        self.header_timeout_s = wishes.timeout_s
+
     def respond_body(self, content: bytes, header_length: int | None) -> None:
         """Send a successful answer; header_length as in protocol/response.py's Body."""
-        headers = [(b"content-type", b"application/json")]
-        if header_length is not None:
-            headers = [
-                (b"content-type", b"application/octet-stream"),
-                (b"inference-header-content-length", b"%d" % header_length),
-            ]
-        headers.append((b"content-length", b"%d" % len(content)))
-        self.respond(Response(200, headers, content))
+        coding = self.wishes.answer_coding
+        if coding is None or len(content) < self.desk.settings.compress_from_bytes:
+            self.respond(answer_response(content, header_length, self.wishes.request_id))
+        elif len(content) <= compression.DEFLATED_ON_LOOP:
+            self._respond_compressed(content, header_length, coding, compression.deflate(content, coding))
+        else:
+
+            def respond(compressed: bytes, _: int) -> None:
+                self._respond_compressed(content, header_length, coding, compressed)
+
+            def respond_all_the_same(_: HeadraceError) -> None:
+                self.respond(answer_response(content, header_length, self.wishes.request_id))
+
+            Transcoding(self, transcode.DEFLATE[coding], 0, content, respond, respond_all_the_same)
+
+    def _respond_compressed(
+        self, content: bytes, header_length: int | None, coding: Coding, compressed: bytes
+    ) -> None:
+        request_id = self.wishes.request_id
+        if len(compressed) < len(content):
+            self.respond(answer_response(compressed, header_length, request_id, coding))
+        else:
+            self.respond(answer_response(content, header_length, request_id))
+
+    def begin_as_wished(self, route: Route, body: bytes, header_length: int | None) -> None:
+        """As `begin`, where the body may be compressed."""
+        coding = self.wishes.coding
+        if coding is None:
+            self.begin(route, body, header_length)
+            return
+
+        def begin(content: bytes, outcome: int = transcode.IN_FULL) -> None:
+            if outcome == transcode.TOO_MUCH:
+                refusal = self.desk.refuse_size(header_length, limit + 1)
+                raise refusal or InvalidRequest(f"the body becomes more than {limit} bytes when decompressed")
+            self.hold(len(content))
+            self.begin(route, content, header_length)
+
+        limit = self.desk.most_inflated(header_length)
+        try:
+            if len(body) <= compression.INFLATED_ON_LOOP:
+                content = compression.inflate(body, coding, min(limit, compression.INFLATED_ON_LOOP))
+                if content is not None:
+                    begin(content)
+                    return
+            Transcoding(self, transcode.INFLATE[coding], limit, body, begin)
+        except HeadraceError as exc:
+            self.fail(exc)
+        except Exception as exc:  # noqa: BLE001 - as in begin
+            self.fail(unexpected(exc, self.wishes.request_id))
 
     def begin(self, route: Route, body: bytes, header_length: int | None) -> None:
         """Decode, admit and queue the request, or fail it."""
-        self.started = self.desk.clock()
         try:
             version = self.desk.catalog.find(route.model, route.version)
             json_length = len(body) if header_length is None else header_length
             if json_length > LARGE_JSON and 0 <= json_length <= len(body):
-                Transcoding(self, version, transcode.TO_BINARY, json_length, body)
+                submit = partial(self.submit, version)
+                Transcoding(self, transcode.TO_BINARY, json_length, body, submit)
                 return
             self.submit(version, body, header_length)
         except HeadraceError as exc:
             self.fail(exc)
         except Exception as exc:  # noqa: BLE001 - a fault of ours costs this request, not the connection
-            self.fail(unexpected(exc))
+            self.fail(unexpected(exc, self.wishes.request_id))
 
     def submit(self, version: ModelVersion, body: bytes, header_length: int | None) -> None:
         """Decode the body for the version and queue it.
@@ -218,10 +291,10 @@ class Exchange(ABC):
         """The model's answer: encode it here, or elsewhere if it is large."""
         try:
             encoder = self._codec.encoder
-            if is_large(encoder, self.request, part):
+            if encoder.is_large(self.request, part):
                 content, header_length = encoder.encode(self.request, part, mark_json=True)
                 if header_length is not None:
-                    Transcoding(self, None, transcode.TO_JSON, header_length, content)
+                    Transcoding(self, transcode.TO_JSON, header_length, content, self._respond_rendered)
                     return
             else:
                 content, header_length = encoder.encode(self.request, part)
@@ -229,11 +302,14 @@ class Exchange(ABC):
         except HeadraceError as exc:
             self.fail(exc)
         except Exception as exc:  # noqa: BLE001 - one answer's fault must not cost its batch-mates theirs
-            self.fail(unexpected(exc))
+            self.fail(unexpected(exc, self.wishes.request_id))
+
+    def _respond_rendered(self, content: bytes, header_length: int) -> None:
+        self.respond_body(content, header_length or None)
 
     def fail(self, error: HeadraceError) -> None:
         """Respond with an error."""
-        self.respond(error_response(error))
+        self.respond(error_response(error, self.wishes.request_id))
 
     def drop(self) -> None:
         """The client is gone."""
@@ -247,51 +323,66 @@ class Transcoding:
     def __init__(
         self,
         exchange: Exchange,
-        version: ModelVersion | None,
         operation: int,
-        header_length: int,
+        number: int,
         body: bytes,
+        then: Callable[[bytes, int], None],
+        otherwise: Callable[[HeadraceError], None] | None = None,
     ) -> None:
+        """`then` is called with what became of the body; `otherwise`, or the exchange's `fail`, with an error."""
         self._exchange = exchange
-        self._version = version
-        request = transcode.task(operation, header_length, body)
+        self._then = then
+        self._otherwise = otherwise or exchange.fail
+        request = transcode.task(operation, number, body)
         deadline = exchange.started + exchange.desk.settings.deadline_s
         exchange.wait_for(exchange.desk.transcoder(), Ticket(request, self, exchange.started, deadline))
 
     def end(self, part: Part) -> None:
-        content, header_length = transcode.result(part.outputs.array(0, part).tobytes())
-        exchange = self._exchange
-        if self._version is None:
-            exchange.respond_body(content, header_length or None)
-            return
         try:
-            exchange.submit(self._version, content, header_length)
+            self._then(*transcode.result(part.outputs.array(0, part).tobytes()))
         except HeadraceError as exc:
-            exchange.fail(exc)
+            self._exchange.fail(exc)
         except Exception as exc:  # noqa: BLE001 - as in Exchange.begin
-            exchange.fail(unexpected(exc))
+            self._exchange.fail(unexpected(exc, self._exchange.wishes.request_id))
 
     def fail(self, error: HeadraceError) -> None:
-        self._exchange.fail(error)
+        self._otherwise(error)
 
 
-def is_large(encoder: ResponseEncoder, request: InferRequest, part: Part) -> bool:
-    """Whether rendering the answer's JSON would hold up the loop."""
-    if part.outputs.most_elements * BYTES_AN_ELEMENT <= LARGE_JSON:
-        return False
-    return encoder.json_size(request, part) > LARGE_JSON
+def answer_response(
+    content: bytes, header_length: int | None, request_id: bytes | None = None, coding: Coding | None = None
+) -> Response:
+    """An infer request's answer."""
+    headers = [(b"content-type", b"application/json")]
+    if header_length is not None:
+        headers = [
+            (b"content-type", b"application/octet-stream"),
+            (b"inference-header-content-length", b"%d" % header_length),
+        ]
+    if coding is not None:
+        headers.append((b"content-encoding", coding.encode()))
+    if request_id is not None:
+        headers.append((b"x-request-id", request_id))
+    headers.append((b"content-length", b"%d" % len(content)))
+    return Response(200, headers, content)
 
 
-def error_response(error: HeadraceError) -> Response:
+def error_response(error: HeadraceError, request_id: bytes | None = None) -> Response:
     """An error as the protocol's clients read it."""
-    body = encode_error(error)
+    body = encode_error(error, request_id.decode() if request_id is not None else None)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if (retry_after_s := RETRY_AFTER_S.get(type(error))) is not None:
         headers.append((b"retry-after", b"%d" % retry_after_s))
+    if request_id is not None:
+        headers.append((b"x-request-id", request_id))
+    headers += HEADERS.get(type(error), ())
     return Response(HTTP_STATUS[type(error)], headers, body)
 
 
-def unexpected(exc: Exception) -> HeadraceError:
-    """A fault of ours: logged with its trace, answered without."""
-    log.error("request_failed_unexpectedly", exc_info=exc)
-    return InferenceFailed(f"internal error: {type(exc).__name__}; the server's log has the details")
+def unexpected(exc: Exception, request_id: bytes | None = None) -> HeadraceError:
+    """A fault of ours: logged with its trace, answered with the id to look for."""
+    name = request_id.decode() if request_id is not None else uuid4().hex
+    log.error("request_failed_unexpectedly", request_id=name, exc_info=exc)
+    return InferenceFailed(
+        f"internal error: {type(exc).__name__}; the server's log has the details under request_id {name}"
+    )

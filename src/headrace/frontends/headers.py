@@ -4,50 +4,99 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from headrace.errors import InvalidRequest, Unsupported
+from headrace.errors import InvalidRequest
+from headrace.protocol.compression import Coding, coding_for_answer, coding_of_body
 
 MILLISECONDS = 1e-3
 NUMBER = re.compile(rb"-?[0-9]{1,19}")
 LARGEST_INT32 = (1 << 31) - 1
+REQUEST_ID = re.compile(rb"[!-~]{1,128}")
+"""What is echoed: visible ASCII of a length that fits a line of a log."""
+
+
+class Wishes(NamedTuple):
+    """What most requests do not ask for; None where a header is missing.
+
+    Attributes:
+        timeout_s: seconds from arrival.
+        coding: what the body is compressed with.
+        answer_coding: what the answer is to be compressed with.
+        request_id: to be echoed.
+    """
+
+    timeout_s: float | None = None
+    coding: Coding | None = None
+    answer_coding: Coding | None = None
+    request_id: bytes | None = None
+
+
+NO_WISHES = Wishes()
 
 
 class InferHeaders(NamedTuple):
-    """Values in seconds and bytes; None where the header is missing."""
+    """Lengths in bytes; None where the header is missing, and for wishes where there are none."""
 
     header_length: int | None
     content_length: int | None
-    timeout_s: float | None
     expects_continue: bool
+    wishes: Wishes | None
 
 
 def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> InferHeaders:
     """Read lower-case headers.
 
-    Proxies add deadlines of their own, so one that cannot be read is ignored.
+    Proxies add deadlines and ids of their own, so one that cannot be read is ignored.
 
     Raises:
         InvalidRequest: the length of the JSON header cannot be read.
-        Unsupported: the body is compressed.
+        UnsupportedCoding: the body is compressed with something else than gzip or deflate.
     """
     header_length: int | None = None
     content_length: int | None = None
-    timeout_s: float | None = None
     expects_continue = False
+    wished: list[tuple[bytes, bytes]] = []
     for name, value in headers:
         if name == b"content-length":
             content_length = int(value) if value.isdigit() else None
         elif name == b"inference-header-content-length":
             header_length = read_header_length(value)
-        elif name in TIMEOUTS:
-            if (seconds := TIMEOUTS[name](value)) is not None and (timeout_s is None or seconds < timeout_s):
-                timeout_s = seconds
         elif name == b"expect":
             expects_continue = value.lower() == b"100-continue"
-        elif name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
-            raise Unsupported(
-                f"Unsupported compression type '{value.decode('latin-1')}': send the body as it is"
-            )
-    return InferHeaders(header_length, content_length, timeout_s, expects_continue)
+        elif name in WISHES:
+            wished.append((name, value))
+    return InferHeaders(
+        header_length, content_length, expects_continue, read_wishes(wished) if wished else None
+    )
+
+
+def read_wishes(headers: Iterable[tuple[bytes, bytes]]) -> Wishes | None:
+    """What these headers ask for; None if that is nothing.
+
+    Raises:
+        UnsupportedCoding: as for read_headers.
+    """
+    wishes = NO_WISHES
+    accepted: list[str] = []
+    for name, value in headers:
+        if name in TIMEOUTS:
+            seconds = TIMEOUTS[name](value)
+            if seconds is not None and (wishes.timeout_s is None or seconds < wishes.timeout_s):
+                wishes = wishes._replace(timeout_s=seconds)
+        elif name == b"content-encoding":
+            wishes = wishes._replace(coding=coding_of_body(value.decode("latin-1")))
+        elif name == b"accept-encoding":
+            accepted.append(value.decode("latin-1"))
+        elif name == b"x-request-id":
+            wishes = wishes._replace(request_id=read_request_id(value))
+    if accepted:
+        wishes = wishes._replace(answer_coding=coding_for_answer(",".join(accepted)))
+    return None if wishes == NO_WISHES else wishes
+
+
+def read_request_id(value: bytes) -> bytes | None:
+    """An id that can be echoed, or None."""
+    text = value.strip()
+    return text if REQUEST_ID.fullmatch(text) else None
 
 
 def read_header_length(value: bytes) -> int:
@@ -76,3 +125,5 @@ TIMEOUTS: dict[bytes, Callable[[bytes], float | None]] = {
     b"x-envoy-expected-rq-timeout-ms": lambda value: number(value, MILLISECONDS),
 }
 """Headers that set a deadline, with how to read them as seconds."""
+WISHES = frozenset({*TIMEOUTS, b"content-encoding", b"accept-encoding", b"x-request-id"})
+"""Headers of what most requests do not ask for."""

@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 from headrace.errors import HeadraceError, InvalidRequest, SlowSender
 from headrace.frontends.cycle import LARGE_BODY, LeanCycle
 from headrace.frontends.desk import Desk, Head, Response, error_response
-from headrace.frontends.headers import InferHeaders, read_headers
+from headrace.frontends.headers import NO_WISHES, InferHeaders, read_headers
 
 MOST_HEADER_BYTES = 1 << 16
 MOST_PIPELINED = 128
@@ -39,7 +39,7 @@ class LeanProtocol(HttpToolsProtocol):
         self._desk = desk
         # Mutable: the lean request whose body is arriving, those whose answer is due, since when a request has been
         # arriving, when the connection was last of use, whether headers are arriving and their bytes, a request that
-        # may have come whole, and the error the connection is being closed with.
+        # may have come whole with its content length, and the error the connection is being closed with.
         self._arriving: LeanCycle | None = None
         self._due: list[LeanCycle] = []
         self._since: float | None = None
@@ -47,6 +47,7 @@ class LeanProtocol(HttpToolsProtocol):
         self._in_headers = False
         self._header_bytes: int | None = None
         self._whole: LeanCycle | None = None
+        self._whole_size = 0
         self._refusal: HeadraceError | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -104,26 +105,28 @@ class LeanProtocol(HttpToolsProtocol):
     def _receive_known(self, head: Head, body: bytes) -> None:
         """One whole infer request, whose head was parsed before."""
         desk = self._desk
-        self._last_use = desk.clock()
-        cycle = LeanCycle(desk, self, head.route, head.keep_alive)
-        if head.timeout_s is not None:
-            cycle.header_timeout_s = head.timeout_s
+        cycle = LeanCycle(desk, self, head.route, head.is_plain)
+        cycle.started = self._last_use = desk.clock()
         cycle.size = head.content_length
         desk.received_bytes += head.content_length
         self.cycle = cycle  # type: ignore[assignment]
         self._due.append(cycle)
-        cycle.begin(head.route, body, head.header_length)
+        if head.is_plain:
+            cycle.begin(head.route, body, head.header_length)
+        else:
+            cycle.be_special(head.keep_alive, head.wishes)
+            cycle.begin_as_wished(head.route, body, head.header_length)
 
     def _remember(self, data: bytes) -> None:
         """If the data was exactly one infer request, remember what its head means."""
         cycle, self._whole = self._whole, None
-        if cycle is None:
-            return
+        if cycle is None or cycle.wishes.request_id is not None:
+            return  # a head with an id comes once
         end = data.find(b"\r\n\r\n") + 4
-        if cycle.size == len(data) - end:
-            head = Head(
-                cycle.route, cycle.size, cycle.header_length, cycle.header_timeout_s, cycle.keep_alive
-            )
+        size = len(data) - end
+        if self._whole_size == size:
+            wishes = None if cycle.wishes is NO_WISHES else cycle.wishes
+            head = Head(cycle.route, size, cycle.header_length, cycle.keep_alive, wishes, cycle.is_plain)
             self._desk.remember(data[:end], head)
 
     def on_message_begin(self) -> None:
@@ -155,6 +158,7 @@ class LeanProtocol(HttpToolsProtocol):
             return
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
         cycle = LeanCycle(self._desk, self, route, keep_alive)
+        cycle.keep_alive = keep_alive
         cycle.is_started = self._is_answered()
         self.cycle = cycle  # type: ignore[assignment]
         self._arriving = cycle
@@ -169,9 +173,10 @@ class LeanProtocol(HttpToolsProtocol):
             self.refuse(exc)
             return
         cycle.header_length = headers.header_length
-        cycle.header_timeout_s = headers.timeout_s
+        if headers.wishes is not None:
+            cycle.be_special(keep_alive, headers.wishes)
         if headers.content_length is not None and not headers.expects_continue:
-            self._whole = cycle
+            self._whole, self._whole_size = cycle, headers.content_length
         if headers.expects_continue and cycle.is_started:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 

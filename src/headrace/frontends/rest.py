@@ -178,8 +178,9 @@ class InferRoute:
         except ClientDisconnect:
             return
         exchange = AsgiExchange(self._desk)
-        exchange.header_timeout_s = headers.timeout_s
-        exchange.begin(Route(*named(request)), body, headers.header_length)
+        if headers.wishes is not None:
+            exchange.wish(headers.wishes)
+        exchange.begin_as_wished(Route(*named(request)), body, headers.header_length)
         response = await exchange.response_or_disconnect(receive)
         if response is not None:
             await send_response(send, response)

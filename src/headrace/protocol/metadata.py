@@ -5,6 +5,7 @@ from typing import Any
 from headrace.messages import Datatype, ModelSpec, TensorSpec
 
 EXTENSIONS = [
+    "classification",
     "model_repository",
     "model_configuration",
     "binary_tensor_data",

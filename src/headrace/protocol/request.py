@@ -15,6 +15,7 @@ from headrace.messages import (
     TensorSpec,
     Wanted,
 )
+from headrace.protocol.classification import check_classified, read_class_count
 from headrace.protocol.envelope import (
     Envelope,
     LooseEnvelope,
@@ -90,7 +91,7 @@ class RequestDecoder:
         tensors = tuple([view[begin:end] for begin, end in known.places])
         if self._planner.is_fixed:
             return structs.replace(first, tensors=tensors)
-        group, lengths = self._planner.group(first.shapes, tensors, first.wanted)
+        group, lengths = self._planner.group(first.shapes, tensors, first.wanted, first.absent)
         return structs.replace(first, tensors=tensors, group=group, lengths=lengths)
 
     def _remember(
@@ -101,7 +102,7 @@ class RequestDecoder:
         sizes = [binary_size(each) for each in inputs]
         if self._has_strings or None in sizes or len(header) > LONGEST_HEADER:
             return
-        places: list[tuple[int, int]] = [(0, 0)] * len(sizes)
+        places: list[tuple[int, int]] = [(0, 0)] * len(self._spec.inputs)
         begin = len(header)
         for each, size in zip(inputs, sizes, strict=True):
             end = begin + (size or 0)
@@ -142,7 +143,7 @@ class RequestDecoder:
         else:
             signature = tuple([(each.name, each.datatype, each.shape) for each in inputs])
         plan = self._planner.plan(signature)
-        tensors: list[bytes | memoryview] = [b""] * len(inputs)
+        tensors: list[bytes | memoryview] = [b""] * len(self._spec.inputs)
         nbytes = 0
         for place, each in enumerate(inputs):
             at = plan.order[place]
@@ -159,11 +160,11 @@ class RequestDecoder:
             nbytes += len(data)
         if cursor != len(body):
             raise InvalidRequest(f"unexpected additional input data for model '{self._spec.name}'")
-        wanted, timeout_s = self._all[False], None
+        wanted, asked = self._all[False], NOTHING_ASKED
         if envelope.outputs or envelope.parameters:
             wanted = self._wanted(envelope.outputs, envelope.parameters)
-            timeout_s = read_parameters(envelope.parameters) if envelope.parameters else None
-        return self._request(envelope.id or "", plan, tensors, wanted, nbytes, timeout_s)
+            asked = read_parameters(envelope.parameters) if envelope.parameters else NOTHING_ASKED
+        return self._request(envelope.id or "", plan, tensors, wanted, nbytes, asked)
 
     def _odd_data(self, each: RawInput | LooseInput, plan: Plan, place: int) -> bytes:
         """Data that was parsed with the rest of the request, or none at all."""
@@ -181,11 +182,11 @@ class RequestDecoder:
         tensors: list[bytes | memoryview],
         wanted: Wanted,
         nbytes: int,
-        timeout_s: float | None,
+        asked: "Asked",
     ) -> InferRequest:
         group, lengths = self._planner.fixed_group, None
         if not self._planner.is_fixed:
-            group, lengths = self._planner.group(plan.shapes, tensors, wanted)
+            group, lengths = self._planner.group(plan.shapes, tensors, wanted, plan.absent)
         return InferRequest(
             request_id,
             plan.shapes,
@@ -195,8 +196,10 @@ class RequestDecoder:
             wanted,
             nbytes,
             lengths,
-            timeout_s,
+            asked.timeout_s,
             plan.rows == 0 or (self._has_strings and nbytes > MOST_STRING_BYTES),
+            plan.absent,
+            asked.priority,
         )
 
     def _decode_raw(self, body: bytes) -> InferRequest:
@@ -218,7 +221,7 @@ class RequestDecoder:
                 f"unexpected size for input '{tensor.name}', expecting {prod(shape) * itemsize} bytes for model "
                 f"'{spec.name}', got {len(body)}"
             )
-        return self._request("", plan, [body], self._all[True], len(body), None)
+        return self._request("", plan, [body], self._all[True], len(body), NOTHING_ASKED)
 
     def _binary_data(
         self, tensor: TensorSpec, body: bytes, cursor: int, size: int, elements: int
@@ -245,6 +248,7 @@ class RequestDecoder:
             return self._all[bool(parameters and parameters.get("binary_data_output"))]
         positions: list[int] = []
         binary: list[bool] = []
+        classes: list[int] = []
         for each in outputs:
             at = self._outputs.get(each.name)
             if at is None:
@@ -257,10 +261,17 @@ class RequestDecoder:
             refuse_extensions(chosen, "output", each.name)
             positions.append(at)
             binary.append(bool(chosen.get("binary_data", False)))
-        wanted = Wanted(tuple(positions), tuple(binary))
+            classes.append(self._class_count(chosen, at) if "classification" in chosen else 0)
+        wanted = Wanted(tuple(positions), tuple(binary), tuple(classes) if any(classes) else ())
         if len(self._wanted_before) >= MOST_PLANS:
             self._wanted_before.clear()
         return self._wanted_before.setdefault(wanted, wanted)
+
+    def _class_count(self, chosen: Parameters, at: int) -> int:
+        output = self._spec.outputs[at]
+        count = read_class_count(chosen["classification"], output.name)
+        check_classified(output.datatype)
+        return count
 
 
 def binary_size(each: RawInput | LooseInput) -> int | None:
@@ -281,23 +292,36 @@ def binary_size(each: RawInput | LooseInput) -> int | None:
 def refuse_extensions(parameters: Parameters, kind: str, name: str) -> None:
     if "shared_memory_region" in parameters:
         raise Unsupported(f"{kind} '{name}' is in shared memory, which this server does not offer")
-    if "classification" in parameters:
-        raise Unsupported(f"{kind} '{name}' asks for classification, which this server does not offer")
+    if "classification" in parameters and kind == "input":
+        raise InvalidRequest(f"input '{name}' has the parameter 'classification', which is one of outputs")
 
 
-def read_parameters(parameters: Parameters) -> float | None:
-    """The request's own timeout in seconds, if it names one."""
+class Asked(NamedTuple):
+    """What a request asks for beside its outputs."""
+
+    timeout_s: float | None = None
+    priority: int = 0
+
+
+NOTHING_ASKED = Asked()
+
+
+def read_parameters(parameters: Parameters) -> Asked:
+    """The request's own timeout and priority, if it names them."""
     for name in parameters:
         if name.startswith("triton_"):
             raise InvalidRequest(f"parameter keys starting with 'triton_' are reserved: '{name}'")
     if parameters.get("sequence_id"):
         raise Unsupported("sequences ('sequence_id') are not supported: send the state as an input")
+    priority = parameters.get("priority", 0)
+    if type(priority) is not int or priority < 0:
+        raise InvalidRequest("Unable to parse 'priority': expected an unsigned integer, 1 first")
     timeout_us = parameters.get("timeout")
     if timeout_us is None:
-        return None
+        return Asked(None, priority)
     if type(timeout_us) is not int or not 0 <= timeout_us < LONGEST_TIMEOUT_US:
         raise InvalidRequest("Unable to parse 'timeout': expected microseconds as an unsigned integer")
-    return timeout_us * MICROSECONDS or None
+    return Asked(timeout_us * MICROSECONDS or None, priority)
 
 
 def deduce_shape(tensor: TensorSpec, nbytes: int) -> Shape:

@@ -10,6 +10,7 @@ HTTP_STATUS: dict[type[errors.HeadraceError], int] = {
     errors.NotFound: 404,
     errors.UnknownVersion: 404,
     errors.Unsupported: 501,
+    errors.UnsupportedCoding: 501,
     errors.Unavailable: 503,
     errors.NotReady: 503,
     errors.QueueFull: 503,
@@ -29,3 +30,8 @@ RETRY_AFTER_S: dict[type[errors.HeadraceError], int] = {
     errors.ServerExiting: 1,
 }
 """Errors that go away by themselves: whole seconds after which to try again."""
+
+HEADERS: dict[type[errors.HeadraceError], tuple[tuple[bytes, bytes], ...]] = {
+    errors.UnsupportedCoding: ((b"accept-encoding", b"gzip, deflate"),),
+}
+"""What else an error's answer says."""

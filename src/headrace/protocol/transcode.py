@@ -1,10 +1,11 @@
-"""Large JSON bodies ↔ the same in binary form, and the backend that does it in a worker.
+"""Large JSON bodies ↔ the same in binary form, large bodies ↔ compressed ones; and the backend for it in a worker.
 
 Parsing a megabyte of JSON takes milliseconds, which on the loop everybody would wait for. So a large body is turned
 into the equivalent binary request by a worker, and a large JSON answer is made from the binary one there: the same
 channel, queue, deadlines and restarts as for a model.
 """
 
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,25 @@ from headrace.messages import (
     TensorSpec,
     Wanted,
 )
+from headrace.model_config import ModelConfig
+from headrace.protocol.classification import classify
+from headrace.protocol.compression import Coding, deflate, inflate
 from headrace.protocol.envelope import LooseInput, RawInput, decode_envelope
 from headrace.protocol.request import binary_size
+from headrace.protocol.response import render_classes
 from headrace.protocol.tensors import decode_data, encode_data, encode_values
 from headrace.strings import LENGTH
 
 TO_BINARY, TO_JSON = 0, 1
+INFLATE = {Coding.GZIP: 2, Coding.DEFLATE: 3}
+DEFLATE = {Coding.GZIP: 4, Coding.DEFLATE: 5}
+IN_FULL, TOO_MUCH = 0, 1
+"""What comes with an inflated body in place of a length."""
+LARGEST_NUMBER = (1 << 32) - 1
 BODY = "body"
 NAME = "transcoder"
 EVERYTHING = Wanted((0,), (True,))
+Work = Callable[[bytes, int], tuple[bytes, int]]
 
 SPEC = ModelSpec(
     name=NAME,
@@ -45,14 +56,17 @@ SPEC = ModelSpec(
 """As what the pipeline in front of the workers sees it: bytes in, bytes out, one request at a time."""
 
 
-def task(operation: int, header_length: int, body: bytes) -> InferRequest:
-    """The request to the transcoder: operation, header length, then the body."""
-    data = bytes([operation]) + LENGTH.pack(header_length) + body
+def task(operation: int, number: int, body: bytes) -> InferRequest:
+    """The request to the transcoder: operation, a number, then the body.
+
+    The number is the length of the JSON header; of a body to be inflated, how many bytes it may become.
+    """
+    data = bytes([operation]) + LENGTH.pack(min(number, LARGEST_NUMBER)) + body
     return InferRequest("", ((len(data),),), (data,), 1, Group(len(data)), EVERYTHING, len(data))
 
 
 def result(data: bytes) -> tuple[bytes, int]:
-    """The transcoder's answer: a body, and the length of its JSON header."""
+    """The transcoder's answer: a body, and the length of its JSON header (or IN_FULL or TOO_MUCH)."""
     return data[LENGTH.size :], LENGTH.unpack_from(data)[0]
 
 
@@ -63,7 +77,7 @@ class TranscoderBackend:
     inputs = (Declared(BODY, Datatype.UINT8, (None,)),)
     outputs = (Declared(BODY, Datatype.UINT8, (None,)),)
 
-    def load(self, path: Path, threads: int) -> None:
+    def load(self, path: Path, threads: int, config: ModelConfig) -> None:
         """Nothing to open."""
 
     def clone(self) -> "TranscoderBackend":
@@ -79,12 +93,10 @@ def perform(data: bytes) -> bytes:
     Raises:
         InvalidRequest: the body is not a request, as in decoding it directly.
     """
-    if len(data) <= LENGTH.size or data[0] not in {TO_BINARY, TO_JSON}:
+    if len(data) <= LENGTH.size or data[0] not in WORK:
         raise InvalidRequest("no such task")
-    header_length = LENGTH.unpack_from(data, 1)[0]
-    body = data[1 + LENGTH.size :]
-    convert = response_to_json if data[0] == TO_JSON else request_to_binary
-    content, length = convert(body, header_length)
+    number = LENGTH.unpack_from(data, 1)[0]
+    content, length = WORK[data[0]](data[1 + LENGTH.size :], number)
     return LENGTH.pack(length) + content
 
 
@@ -141,6 +153,11 @@ def response_to_json(body: bytes, header_length: int) -> tuple[bytes, int]:
         size = output["parameters"]["binary_data_size"]
         data = body[cursor : cursor + size]
         cursor += size
+        if wish := output["parameters"].get("classes"):
+            piece, content = classes(output, data, wish)
+            rendered.append(piece)
+            tail.append(content)
+            continue
         if not output["parameters"].pop("json", False):
             rendered.append(encode_values(output))
             tail.append(data)
@@ -153,9 +170,40 @@ def response_to_json(body: bytes, header_length: int) -> tuple[bytes, int]:
     return b"".join([encoded_header, *tail]), len(encoded_header) if any(tail) else 0
 
 
+def classes(output: dict[str, Any], data: bytes, wish: dict[str, Any]) -> tuple[bytes, bytes]:
+    """A marked output as its greatest elements, as ResponseEncoder writes them."""
+    array = np.frombuffer(data, NUMPY_TYPES[Datatype(output["datatype"])]).reshape(output["shape"])
+    shape, texts = classify(array, wish["count"], tuple(wish["labels"]), by_row=wish["by_row"])
+    return render_classes(output["name"], shape, texts, is_binary=not wish["json"])
+
+
 def python_values(datatype: Datatype, data: bytes, shape: Shape) -> tuple[list[Any], bool]:
     """A tensor's elements, and whether all are finite."""
     if datatype is Datatype.BYTES:
         return list(strings.split(data, shape).ravel()), True
     array = np.frombuffer(data, NUMPY_TYPES[datatype])
     return array.tolist(), array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def inflate_body(coding: Coding) -> Work:
+    """As it was, if it is not more than the number of bytes it may become."""
+
+    def work(body: bytes, limit: int) -> tuple[bytes, int]:
+        content = inflate(body, coding, limit)
+        return (b"", TOO_MUCH) if content is None else (content, IN_FULL)
+
+    return work
+
+
+def deflate_body(coding: Coding) -> Work:
+    """Compressed."""
+    return lambda body, _: (deflate(body, coding), 0)
+
+
+WORK: dict[int, Work] = {
+    TO_BINARY: request_to_binary,
+    TO_JSON: response_to_json,
+    **{operation: inflate_body(coding) for coding, operation in INFLATE.items()},
+    **{operation: deflate_body(coding) for coding, operation in DEFLATE.items()},
+}
+"""Operation → what does it, from a body and a number to a body and a number."""
