@@ -268,3 +268,9 @@ def candidates(kind: str, scope: str) -> Iterator[str]:
         yield f"{scope}.{kind}"
         scope = scope.rpartition(".")[0]
     yield kind
+
+
+def enum_name(enum: str, number: int) -> str:
+    """The name of an enumeration's value."""
+    name: str = pool().FindEnumTypeByName(f"{PACKAGE}.{enum}").values_by_number[number].name
+    return name
