@@ -9,6 +9,7 @@ COMMANDS = {
     "check": "Validate models and skills without serving them.",
     "models": "Show what is inferred of models, and why one cannot be loaded.",
     "infer": "Ask a running server for an inference.",
+    "schema": "Print the JSON Schema of skill.yaml, for editors.",
 }
 
 

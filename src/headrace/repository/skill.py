@@ -85,7 +85,7 @@ def read_text(folder: Path, text: str) -> list[Source]:
     if mistakes:
         return refused(folder, listed(folder, mistakes))
     return [
-        Source(name, model.version, model.path, model.backend, config=config, layout="skill.yaml")
+        Source(name, model.version, model.path, model.backend, config=config)
         for name, config, found in served(place, models)
         for model in found
     ]
@@ -173,4 +173,4 @@ def shown(file: Path) -> str:
 
 
 def refused(folder: Path, problem: str) -> list[Source]:
-    return [Source(folder.name, "1", folder, "", problem, layout="skill.yaml")]
+    return [Source(folder.name, "1", folder, "", problem)]
