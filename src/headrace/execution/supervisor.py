@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from headrace.execution.channel import Channel
-from headrace.execution.wire import DESCRIPTORS, Load, LoadRefused, Ready, encode, receive_report
+from headrace.execution.wire import DESCRIPTORS, Load, LoadRefused, Ready, receive_report, send_load
 
 STDERR = 2
 """What a runtime prints is for the operator; our standard output is for answers."""
@@ -32,6 +32,7 @@ class Worker:
     def __init__(self, load: Load, events: WorkerEvents) -> None:
         self.load = load
         self.channels: list[Channel] = []
+        self.is_stale = False  # it found other files than it was told of
         self._events = events
         self._loop = asyncio.get_running_loop()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -44,7 +45,7 @@ class Worker:
         theirs.close()
         self._pidfd = os.pidfd_open(self._process.pid)
         self._is_stopping = False
-        self._control.send(encode(load))
+        send_load(self._control, load)
         self._control.setblocking(False)
         self._loop.add_reader(self._control.fileno(), self._on_report)
         self._loop.add_reader(self._pidfd, self._on_exit)
@@ -80,7 +81,8 @@ class Worker:
                     for at in range(0, len(fds), DESCRIPTORS)
                 ]
                 self._events.on_ready(self, ready)
-            case LoadRefused(reason):
+            case LoadRefused(reason, is_stale):
+                self.is_stale = is_stale
                 self._events.on_refused(self, reason)
         return True
 

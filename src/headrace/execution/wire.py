@@ -7,6 +7,7 @@ import socket
 import msgspec
 
 from headrace.execution import linux
+from headrace.execution.stamps import Stamp
 from headrace.messages import ModelSpec, Shape
 from headrace.model_config import ModelConfig
 
@@ -46,6 +47,7 @@ class Load(msgspec.Struct, tag="load"):
         profile_dir: where profiles are kept; None for the usual place.
         measure_only: this process is a probe: measure, report, end.
         config: what the model's repository says of it.
+        stamps: its files as they were found, and as they have to be still.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Load(msgspec.Struct, tag="load"):
     profile_dir: str | None = None
     measure_only: bool = False
     config: ModelConfig = ModelConfig()
+    stamps: tuple[Stamp, ...] = ()
 
 
 class Ready(msgspec.Struct, tag="ready"):
@@ -75,9 +78,13 @@ class Ready(msgspec.Struct, tag="ready"):
 
 
 class LoadRefused(msgspec.Struct, tag="refused"):
-    """Worker → gateway: the model cannot be loaded, and trying again would not help."""
+    """Worker → gateway: the model cannot be loaded, and trying again would not help.
+
+    `is_stale` if its files are not those that were found: then it is for whoever looks at the files to say what next.
+    """
 
     reason: str
+    is_stale: bool = False
 
 
 class Run(msgspec.Struct, tag="run", array_like=True, gc=False):
@@ -127,7 +134,7 @@ class Failed(msgspec.Struct, tag="failed", array_like=True, gc=False):
 
 
 encode = msgspec.msgpack.Encoder().encode
-decode_load = msgspec.msgpack.Decoder(Load).decode
+_decode_load = msgspec.msgpack.Decoder(Load).decode
 _decode_report = msgspec.msgpack.Decoder(Ready | LoadRefused).decode
 decode_run = msgspec.msgpack.Decoder(Run).decode
 decode_result = msgspec.msgpack.Decoder(Done | Failed).decode
@@ -144,15 +151,26 @@ MOST_DESCRIPTORS = 250
 """In one message; the kernel passes at most 253."""
 
 
+def send_load(control: socket.socket, load: Load) -> None:
+    """Send what is to be opened; labels alone may be longer than a datagram."""
+    _send_in_memory(control, encode(load), [])
+
+
+def receive_load(control: socket.socket) -> Load:
+    """What is to be opened.
+
+    Raises:
+        ConnectionError: the gateway has closed its end.
+    """
+    received = _receive_in_memory(control)
+    if received is None:
+        raise ConnectionError("nothing is to be opened any more")
+    return _decode_load(received[0])
+
+
 def send_report(control: socket.socket, report: Ready | LoadRefused, fds: list[int]) -> None:
-    """Send a report, which may be longer than a datagram and so travels in a memory file, with descriptors."""
-    memory = linux.create_memory("headrace report")
-    try:
-        os.write(memory, encode(report))
-        passed = array.array("i", [memory, *fds])
-        control.sendmsg([b"report"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
-    finally:
-        os.close(memory)
+    """Send a report with descriptors."""
+    _send_in_memory(control, encode(report), fds)
 
 
 def receive_report(control: socket.socket) -> tuple[Ready | LoadRefused, list[int]] | None:
@@ -161,6 +179,22 @@ def receive_report(control: socket.socket) -> tuple[Ready | LoadRefused, list[in
     Raises:
         BlockingIOError: there is none now.
     """
+    received = _receive_in_memory(control)
+    return None if received is None else (_decode_report(received[0]), received[1])
+
+
+def _send_in_memory(control: socket.socket, content: bytes, fds: list[int]) -> None:
+    """Send what may be longer than a datagram, and so travels in a memory file, with descriptors."""
+    memory = linux.create_memory("headrace message")
+    try:
+        os.write(memory, content)
+        passed = array.array("i", [memory, *fds])
+        control.sendmsg([b"memory"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
+    finally:
+        os.close(memory)
+
+
+def _receive_in_memory(control: socket.socket) -> tuple[bytes, list[int]] | None:
     fds: list[int] = []
     try:
         data, ancillary, _, _ = control.recvmsg(LARGEST, socket.CMSG_SPACE(4 * MOST_DESCRIPTORS))
@@ -173,6 +207,6 @@ def receive_report(control: socket.socket) -> tuple[Ready | LoadRefused, list[in
         return None
     memory = fds.pop(0)
     try:
-        return _decode_report(os.pread(memory, os.fstat(memory).st_size, 0)), fds
+        return os.pread(memory, os.fstat(memory).st_size, 0), fds
     finally:
         os.close(memory)

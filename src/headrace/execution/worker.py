@@ -24,18 +24,20 @@ from headrace.execution import linux
 from headrace.execution.arena import Region, aligned
 from headrace.execution.opening import Opening
 from headrace.execution.profiles import ProfileStore
+from headrace.execution.stamps import changed
 from headrace.execution.wire import (
     LARGEST,
     SLOTS,
     Done,
     Failed,
+    Load,
     LoadRefused,
     Placed,
     RowError,
     Run,
-    decode_load,
     decode_run,
     encode,
+    receive_load,
     send_report,
 )
 from headrace.messages import NUMPY_TYPES, Datatype, ModelSpec
@@ -57,20 +59,24 @@ def main(parent: int, control_fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     control = socket.socket(fileno=control_fd)
-    load = decode_load(control.recv(LARGEST))
+    load = receive_load(control)
     setproctitle(f"headrace: {'probe' if load.measure_only else 'worker'} {load.name}/{load.version}")
     if load.measure_only:
         linux.run_when_idle()
     store = ProfileStore(Path(load.profile_dir) if load.profile_dir else None)
     try:
+        expect_unchanged(load)
         opening = Opening(load, store)
         if load.measure_only:
             for ready in opening.measure_beside():
+                expect_unchanged(load)
                 send_report(control, ready, [])
             return
         backend, ready = opening.open()
+        expect_unchanged(load)
     except LoadFailed as exc:
-        send_report(control, LoadRefused(str(exc)[:LONGEST_REASON]), [])
+        is_stale = changed(load.stamps) is not None
+        send_report(control, LoadRefused(str(exc)[:LONGEST_REASON], is_stale=is_stale), [])
         return
     instances = [
         Instance(backend if at == 0 else backend.clone(), ready.spec) for at in range(ready.profile.instances)
@@ -84,6 +90,16 @@ def main(parent: int, control_fd: int) -> None:
     for thread in threads[1:]:
         thread.start()
     instances[0].serve()
+
+
+def expect_unchanged(load: Load) -> None:
+    """Hold the files against what was found.
+
+    Raises:
+        LoadFailed: they are others, as while somebody copies them.
+    """
+    if (file := changed(load.stamps)) is not None:
+        raise LoadFailed(f"{file} is not what it was when it was found: it was changed or removed meanwhile")
 
 
 class Instance:
