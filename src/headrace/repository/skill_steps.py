@@ -54,7 +54,8 @@ def steps_of(place: SkillFolder) -> dict[str, Any]:
 
 
 def input_step(folder: Path, given: Input) -> dict[str, Any]:
-    step = given.model_dump(exclude_none=True)
+    # Features are written down by themselves: pydantic tells their kinds apart in a file's values, not in its own.
+    step = given.model_dump(exclude_none=True, exclude={"record"})
     if isinstance(given, TextInput):
         return {"kind": "text", **step, "tokenizer": str(folder / given.tokenizer)}
     if isinstance(given, RecordInput):
