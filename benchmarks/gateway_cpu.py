@@ -32,6 +32,7 @@ from headrace.frontends.http import LeanProtocol
 from headrace.lifecycle.catalog import Catalog
 from headrace.messages import Datatype, ModelSpec, TensorSpec
 from headrace.pipeline import Limits, Pipeline
+from headrace.repository.source import Source
 from headrace.telemetry.metrics import Metrics
 from headrace.telemetry.statistics import Statistics
 
@@ -122,6 +123,8 @@ class ReadyVersion:
 
     accepts = True
     reason = ""
+    transforms = None
+    source = Source("mlp", "1", Path("mlp.onnx"), "onnxruntime")
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
