@@ -1,6 +1,5 @@
 """Everything over HTTP that need not be fast, and infer as an ordinary ASGI route: the reference for the lean path."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any
@@ -16,7 +15,8 @@ from starlette.types import Receive, Scope, Send
 
 from headrace import __version__
 from headrace.errors import HeadraceError, InvalidRequest, UnknownVersion
-from headrace.frontends.desk import Desk, Exchange, Response, Route, error_response
+from headrace.frontends.asgi import AsgiExchange, send_response
+from headrace.frontends.desk import Desk, Route, error_response
 from headrace.frontends.headers import read_headers
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
@@ -192,42 +192,6 @@ class InferRoute:
             if (refusal := self._desk.refuse_size(header_length, len(body))) is not None:
                 raise refusal
         return bytes(body)
-
-
-class AsgiExchange(Exchange):
-    """An exchange whose answer is awaited."""
-
-    __slots__ = ("_response",)
-
-    def __init__(self, desk: Desk) -> None:
-        super().__init__(desk)
-        self._response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-
-    def respond(self, response: Response) -> None:
-        if not self._response.done():
-            self._response.set_result(response)
-
-    async def response_or_disconnect(self, receive: Receive) -> Response | None:
-        """The answer; None if the client went away first, and then the request is dropped."""
-        async with asyncio.TaskGroup() as tasks:
-            gone = tasks.create_task(disconnected(receive))
-            waited: list[asyncio.Future[Any]] = [gone, self._response]
-            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-            gone.cancel()
-        if self._response.done():
-            return self._response.result()
-        self.drop()
-        return None
-
-
-async def disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def send_response(send: Send, response: Response) -> None:
-    await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
-    await send({"type": "http.response.body", "body": response.body})
 
 
 def get(path: str, endpoint: Endpoint) -> StarletteRoute:
