@@ -7,11 +7,11 @@ may share whatever its runtime allows to be shared.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from headrace.messages import Datatype
+from headrace.messages import Datatype, ModelSpec
 from headrace.model_config import ModelConfig
 
 
@@ -73,3 +73,22 @@ class Backend(Protocol):
             InvalidRequest: the runtime says that the inputs are at fault.
             InferenceFailed: anything else it says.
         """
+
+
+@runtime_checkable
+class GivesExamples(Protocol):
+    """A backend whose inputs cannot be made up by datatype alone, and which makes up some itself."""
+
+    def examples(self, seed: int, rows: int) -> dict[str, np.ndarray]:
+        """So many rows of the inputs that it can make up; other seeds give other rows.
+
+        Of rows that are joined to see whether they change each other, those of seeds 1 and 4 are equally long.
+        """
+
+
+@runtime_checkable
+class DescribesItself(Protocol):
+    """A backend that runs code which must not be tried out on made-up inputs: what it says it can do is believed."""
+
+    def describe(self, name: str, version: str) -> ModelSpec:
+        """The spec it is served with. Called after load."""

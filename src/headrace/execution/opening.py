@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from headrace.backends import registry
-from headrace.backends.base import Backend
+from headrace.backends.base import Backend, DescribesItself
 from headrace.backends.declared import DeclaredBackend
 from headrace.errors import LoadFailed
 from headrace.execution import measure
@@ -20,6 +20,9 @@ from headrace.execution.profiles import ProfileStore
 from headrace.execution.warmup import warm_up
 from headrace.execution.wire import Load, Profile, Ready
 from headrace.messages import ModelSpec
+from headrace.transforms.backend import TransformBackend
+from headrace.transforms.kinds import fingerprint
+from headrace.transforms.wrapped import WrappedBackend, wrap
 
 SLOW_S = 0.25
 """A model whose first run takes longer is measured beside."""
@@ -45,7 +48,8 @@ class Opening:
         self._load = load
         self._store = store
         options = (
-            f"{load.pads} {load.max_batch_size} {load.max_rows} {load.instances} {load.threads} {load.config}"
+            f"{load.pads} {load.max_batch_size} {load.max_rows} {load.instances} {load.threads} {load.config} "
+            f"{fingerprint(load.config.steps)}"
         )
         self._key = store.key(Path(load.path), load.backend, options)
 
@@ -56,6 +60,8 @@ class Opening:
             LoadFailed: the model cannot be loaded.
         """
         load = self._load
+        if (described := self._open_described()) is not None:
+            return described
         known = self._store.read(self._key)
         if known is not None and known.spec is not None and not known.is_noisy:
             probe = self._probe(load.threads or max(1, known.threads))
@@ -63,6 +69,8 @@ class Opening:
                 return self._open_known(probe, known, known.spec)
         probe = self._probe(load.threads or 1)
         warm_up(probe.backend, load.config)
+        if isinstance(probe.backend, DescribesItself):
+            return self._described(probe.backend)  # it can tell only now that it is loaded
         started = time.perf_counter()
         probe.first_run()
         if time.perf_counter() - started > SLOW_S:
@@ -88,6 +96,19 @@ class Opening:
         profile = self._measure(probe, spec, PATIENT_BUDGET_S)
         self._store.write(self._key, profile)
         yield Ready(spec, profile, self._key)
+
+    def _open_described(self) -> tuple[Backend, Ready] | None:
+        """A backend that says itself what it can do, which nobody tries out."""
+        load = self._load
+        if not isinstance(registry.create(load.backend), DescribesItself):
+            return None
+        backend = self._loaded(load.threads or 1)
+        return self._described(backend) if isinstance(backend, DescribesItself) else None
+
+    def _described(self, backend: DescribesItself) -> tuple[Backend, Ready]:
+        load = self._load
+        spec = backend.describe(load.name, load.version)
+        return backend, Ready(spec, Profile(spec, load.instances or 1, load.threads or 1), self._key)
 
     def _open_known(self, probe: Probe, known: Profile, spec: ModelSpec) -> tuple[Backend, Ready]:
         load = self._load
@@ -115,10 +136,12 @@ class Opening:
     def _probe(self, threads: int) -> Probe:
         load = self._load
         most = load.config.max_batch_size
+        backend = self._loaded(threads)
+        filled = backend.filled if isinstance(backend, WrappedBackend) else ()
         return Probe(
-            self._loaded(threads),
+            backend,
             max_batch_size=load.max_batch_size if most is None else most,
-            pads=load.pads,
+            pads={name: value for name, value in load.pads.items() if name not in filled},
         )
 
     def _as_batched(self, spec: ModelSpec) -> ModelSpec:
@@ -141,7 +164,8 @@ class Opening:
             check_batch_axis(backend)
         if config.inputs or config.outputs:
             backend = DeclaredBackend(backend, config)
-        return backend
+        # The other steps are the transform worker's, whose backend reads them itself.
+        return backend if isinstance(backend, TransformBackend) else wrap(backend, config, self._load.pads)
 
 
 def check_batch_axis(backend: Backend) -> None:

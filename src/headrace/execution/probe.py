@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from msgspec.structs import replace
 
-from headrace.backends.base import Backend, Declared
-from headrace.errors import HeadraceError, LoadFailed
+from headrace.backends.base import Backend, Declared, GivesExamples, ItemErrors
+from headrace.errors import HeadraceError, InferenceFailed, LoadFailed
 from headrace.messages import NUMPY_TYPES, Datatype, ModelSpec, TensorSpec
 
 SIZES = (16, 32, 64, 128, 256, 320, 512, 576, 640, 224, 1024, 8, 4, 2, 1)
@@ -117,8 +117,11 @@ class Probe:
     def row(self, seed: int, lengths: dict[str, int] | None = None, rows: int = 1) -> Arrays:
         """Made-up inputs of one request; other seeds give other rows."""
         chosen = lengths or {}
+        given = self.backend.examples(seed, rows) if isinstance(self.backend, GivesExamples) else {}
         return {
-            each.declared.name: made_up(
+            each.declared.name: given[each.declared.name]
+            if each.declared.name in given
+            else made_up(
                 each.declared, each.sizes(lambda name: chosen.get(name, self.size), rows), seed + 7919 * at
             )
             for at, each in enumerate(self.inputs)
@@ -135,7 +138,10 @@ class Probe:
 
     def run(self, inputs: Arrays) -> Arrays:
         names = [each.name for each in self.backend.outputs]
-        return dict(zip(names, self.backend.run(inputs, names), strict=True))
+        try:
+            return dict(zip(names, self.backend.run(inputs, names), strict=True))
+        except ItemErrors as exc:
+            raise InferenceFailed(str(next(iter(exc.errors.values())))) from exc
 
     def row_cost(self) -> int:
         """Elements of a made-up row, as Group.cost counts them."""
@@ -155,6 +161,8 @@ class Probe:
             self.size = size
             try:
                 return self.run(self.row(0))
+            except LoadFailed:
+                raise  # the steps around the model do not fit what it gives
             except HeadraceError as exc:
                 reason = str(exc)
         self.notes.append(f"could not be run on made-up inputs ({reason[:200]}): one request at a time")
@@ -285,7 +293,7 @@ def name_axes(inputs: tuple[Declared, ...]) -> list[Axes]:
 
 def spec_of(declared: Declared) -> TensorSpec:
     shape = tuple(size if isinstance(size, int) else -1 for size in declared.axes or ())
-    return TensorSpec(declared.name, declared.datatype, shape)
+    return TensorSpec(declared.name, declared.datatype, shape, is_optional=declared.is_optional)
 
 
 def shaped(spec: TensorSpec, array: np.ndarray) -> TensorSpec:
