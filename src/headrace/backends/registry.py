@@ -8,6 +8,7 @@ from headrace.errors import LoadFailed
 
 BACKENDS: dict[str, tuple[str, str]] = {
     "onnxruntime": (".onnx", "headrace.backends.onnx:OnnxBackend"),
+    "transform": (".transform", "headrace.transforms.backend:TransformBackend"),
     "transcoder": (".transcoder", "headrace.protocol.transcode:TranscoderBackend"),
     "fake": (".fake", "headrace.testing:FakeBackend"),
 }
