@@ -2,7 +2,9 @@
 
 from importlib.metadata import version
 
+from headrace.backends.python_model import ModelContext, PythonModel, Tensor
 from headrace.errors import InvalidItem
+from headrace.transforms.user import Transform
 
 __version__ = version("headrace")
-__all__ = ["InvalidItem", "__version__"]
+__all__ = ["InvalidItem", "ModelContext", "PythonModel", "Tensor", "__version__"]

@@ -9,10 +9,11 @@ from headrace.errors import LoadFailed
 BACKENDS: dict[str, tuple[str, str]] = {
     "onnxruntime": (".onnx", "headrace.backends.onnx:OnnxBackend"),
     "transform": (".transform", "headrace.transforms.backend:TransformBackend"),
+    "python": ("model.py", "headrace.backends.python:PythonBackend"),
     "transcoder": (".transcoder", "headrace.protocol.transcode:TranscoderBackend"),
     "fake": (".fake", "headrace.testing:FakeBackend"),
 }
-"""Backend name → (file suffix, where its class lives)."""
+"""Backend name → (file suffix or whole file name, where its class lives)."""
 
 IN_PROCESSES = frozenset({"python", "transform"})
 """Backends whose instances are processes and not threads: they run Python code, and that has one lock a process."""
@@ -22,8 +23,8 @@ EXTRAS = {"onnxruntime": "onnx"}
 
 
 def backend_for(path: Path) -> str | None:
-    """The backend that opens a file of that suffix, or None."""
-    return next((name for name, (suffix, _) in BACKENDS.items() if path.suffix == suffix), None)
+    """The backend that opens a file of that suffix or name, or None."""
+    return next((name for name, (end, _) in BACKENDS.items() if end in {path.suffix, path.name}), None)
 
 
 def create(name: str) -> Backend:

@@ -69,8 +69,8 @@ class Opening:
                 return self._open_known(probe, known, known.spec)
         probe = self._probe(load.threads or 1)
         warm_up(probe.backend, load.config)
-        if isinstance(probe.backend, DescribesItself):
-            return self._described(probe.backend)  # it can tell only now that it is loaded
+        if (described := self._described(probe.backend)) is not None:
+            return described  # it could not tell before it was loaded
         started = time.perf_counter()
         probe.first_run()
         if time.perf_counter() - started > SLOW_S:
@@ -103,10 +103,12 @@ class Opening:
         if not isinstance(registry.create(load.backend), DescribesItself):
             return None
         backend = self._loaded(load.threads or 1)
-        return self._described(backend) if isinstance(backend, DescribesItself) else None
+        return self._described(backend)
 
-    def _described(self, backend: DescribesItself) -> tuple[Backend, Ready]:
+    def _described(self, backend: Backend) -> tuple[Backend, Ready] | None:
         load = self._load
+        if not isinstance(backend, DescribesItself):
+            return None
         spec = backend.describe(load.name, load.version)
         return backend, Ready(spec, Profile(spec, load.instances or 1, load.threads or 1), self._key)
 

@@ -95,7 +95,9 @@ class ProfileStore:
 
 
 def external_data(path: Path) -> list[Path]:
-    """Files an ONNX file may keep its weights in, by their usual names."""
+    """Files an ONNX file may keep its weights in, by their usual names; what a model.py may import."""
+    if path.suffix == ".py":
+        return sorted(each for each in path.parent.rglob("*.py") if each != path and each.is_file())
     return [
         each
         for suffix in (".data", "_data", ".weights")
