@@ -1,0 +1,1 @@
+"""A skill in Python that takes records."""
