@@ -1,6 +1,7 @@
 """Who may enter the queue. Pure."""
 
 from headrace.errors import HeadraceError, QueueFull
+from headrace.model_config import ModelConfig
 
 
 def admit(
@@ -16,3 +17,20 @@ def admit(
     if waiting_bytes and waiting_bytes + nbytes > max_queue_bytes:
         return QueueFull(model, f"{max_queue_bytes} bytes")
     return None
+
+
+def patience(config: ModelConfig, priority: int, asked_s: float | None, server_s: float) -> tuple[int, float]:
+    """The level a request waits at, and for how many seconds, by its model's queue policies.
+
+    Args:
+        config: the model's.
+        priority: as the request names it; 0 if it does not.
+        asked_s: seconds the request itself would wait, None if it does not say.
+        server_s: what no request waits longer than.
+    """
+    level = config.level(priority)
+    policy = config.policy(level)
+    seconds = server_s if policy.default_timeout_s is None else min(server_s, policy.default_timeout_s)
+    if asked_s is not None and policy.allow_timeout_override:
+        seconds = min(seconds, asked_s)
+    return level, seconds

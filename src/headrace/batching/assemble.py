@@ -20,7 +20,10 @@ from headrace.messages import NUMPY_TYPES, Datatype, ModelSpec, TensorSpec
 def place_inputs(spec: ModelSpec, tickets: list[Ticket], rows: int, region: Region) -> tuple[Placed, ...]:
     """Write the tickets' tensors, of so many rows in all, into the region, joined along each input's batch axis."""
     placed, offset = [], 0
+    absent = tickets[0].request.absent
     for index, tensor in enumerate(spec.inputs):
+        if index in absent:
+            continue  # who leaves an input out travels alone
         if len(tickets) == 1 or tensor.batch_axis is None:
             where = place_as_is(region, index, offset, tickets[0])
         elif tensor.is_padded or tensor.batch_axis != 0:

@@ -14,7 +14,8 @@ from uuid import uuid4
 
 import structlog
 
-from headrace.batching.ticket import Ticket
+from headrace.admission.gate import patience
+from headrace.batching.ticket import Reply, Ticket
 from headrace.config import Settings
 from headrace.errors import (
     DeadlineExceeded,
@@ -29,6 +30,7 @@ from headrace.frontends.headers import NO_WISHES, Wishes
 from headrace.lifecycle.catalog import Catalog
 from headrace.lifecycle.version import ModelVersion
 from headrace.messages import InferRequest, ModelSpec
+from headrace.model_config import ModelConfig
 from headrace.parts import Part
 from headrace.pipeline import Pipeline
 from headrace.protocol import compression, transcode
@@ -70,6 +72,7 @@ class Codec(NamedTuple):
     entry: Entry
     decoder: RequestDecoder
     encoder: ResponseEncoder
+    policies: ModelConfig | None
 
 
 class Response(NamedTuple):
@@ -133,9 +136,32 @@ class Desk:
             entry = entry_of(version)
             labels = {each.name: each.labels for each in version.source.config.outputs}
             encoder = ResponseEncoder(entry.spec, labels)
-            codec = Codec(model_spec, entry, RequestDecoder(entry.spec), encoder)
+            config = version.source.config
+            policies = config if config.has_policies else None
+            codec = Codec(model_spec, entry, RequestDecoder(entry.spec), encoder, policies)
             self._codecs[version] = codec
         return codec
+
+    def ticket(
+        self,
+        codec: Codec,
+        request: InferRequest,
+        reply: Reply,
+        started: float,
+        header_timeout_s: float | None,
+    ) -> Ticket:
+        """A ticket with the earliest of all deadlines that concern the request."""
+        error: type[DeadlineExceeded | RequestTimeout] = RequestTimeout
+        timeout_s, level = self.deadline_s, 0
+        if codec.policies is not None:
+            level, timeout_s = patience(codec.policies, request.priority, request.timeout_s, timeout_s)
+        elif request.timeout_s is not None and request.timeout_s < timeout_s:
+            timeout_s = request.timeout_s
+        if header_timeout_s is not None and header_timeout_s < timeout_s:
+            timeout_s, error = header_timeout_s, DeadlineExceeded
+        ticket = Ticket(request, reply, started, started + timeout_s, error)
+        ticket.level = level
+        return ticket
 
     def has_room(self, nbytes: int) -> bool:
         """Whether so many bytes more may be received."""
@@ -270,16 +296,9 @@ class Exchange(ABC):
         Raises:
             HeadraceError: the request cannot be decoded.
         """
-        desk = self.desk
-        codec = self._codec = desk.codec(version)
+        codec = self._codec = self.desk.codec(version)
         request = self.request = codec.decoder.decode(body, header_length)
-        error: type[DeadlineExceeded | RequestTimeout] = RequestTimeout
-        timeout_s = desk.deadline_s
-        if request.timeout_s is not None and request.timeout_s < timeout_s:
-            timeout_s = request.timeout_s
-        if self.header_timeout_s is not None and self.header_timeout_s < timeout_s:
-            timeout_s, error = self.header_timeout_s, DeadlineExceeded
-        ticket = Ticket(request, self, self.started, self.started + timeout_s, error)
+        ticket = self.desk.ticket(codec, request, self, self.started, self.header_timeout_s)
         self.wait_for(codec.entry, ticket)
 
     def wait_for(self, entry: Entry, ticket: Ticket) -> None:

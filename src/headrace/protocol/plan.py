@@ -30,6 +30,7 @@ class Plan(NamedTuple):
         readers: for each input of the request what decodes its JSON data.
         shapes: in the order of the spec.
         rows: along the batch axis.
+        absent: positions of the optional inputs that are left out.
     """
 
     order: tuple[int, ...]
@@ -37,6 +38,7 @@ class Plan(NamedTuple):
     readers: tuple[Callable[[msgspec.Raw], bytes], ...]
     shapes: tuple[Shape, ...]
     rows: int
+    absent: tuple[int, ...] = ()
 
 
 class Planner:
@@ -46,7 +48,7 @@ class Planner:
         self._spec = spec
         self._inputs = {tensor.name: (at, tensor) for at, tensor in enumerate(spec.inputs)}
         self._plans: dict[Signature, Plan] = {}
-        self.is_fixed = all(
+        self.is_fixed = not any(each.is_optional for each in spec.inputs) and all(
             -1 not in without(each.shape, each.batch_axis)
             and (each.batch_axis is not None or not spec.joins_requests)
             for each in spec.inputs
@@ -76,27 +78,37 @@ class Planner:
             elements.append(self._check_shape(tensor, shape))
             order.append(at)
             shapes[at] = shape
+        absent: tuple[int, ...] = ()
         if len(order) != len(self._inputs):
-            raise self._wrong_inputs(signature)
+            absent = tuple(at for at in range(len(self._inputs)) if at not in order)
+            if not all(self._spec.inputs[at].is_optional for at in absent):
+                raise self._wrong_inputs(signature)
         readers = [
             make_reader(name, self._spec.inputs[at].datatype, count)
             for (name, _, _), at, count in zip(signature, order, elements, strict=True)
         ]
-        plan = Plan(tuple(order), tuple(elements), tuple(readers), tuple(shapes), self._rows(shapes))
+        rows = self._rows(shapes, absent)
+        plan = Plan(tuple(order), tuple(elements), tuple(readers), tuple(shapes), rows, absent)
         if len(self._plans) >= MOST_PLANS:
             self._plans.clear()
         self._plans[signature] = plan
         return plan
 
     def group(
-        self, shapes: tuple[Shape, ...], tensors: Sequence[bytes | memoryview], wanted: Wanted
+        self,
+        shapes: tuple[Shape, ...],
+        tensors: Sequence[bytes | memoryview],
+        wanted: Wanted,
+        absent: tuple[int, ...] = (),
     ) -> tuple[Group, dict[str, int] | None]:
         """With whom the request may share a batch, and its own lengths where it may be padded."""
         spec = self._spec
         is_padded = all(spec.outputs[at].survives_padding for at in wanted.outputs)
         lengths: dict[str, int] = {}
         exact, shared, cost = [], [], 0
-        for tensor, shape, data in zip(spec.inputs, shapes, tensors, strict=True):
+        for at, (tensor, shape, data) in enumerate(zip(spec.inputs, shapes, tensors, strict=True)):
+            if at in absent:
+                continue
             if tensor.batch_axis is None:
                 if spec.joins_requests:
                     shared.append(digest(data))
@@ -145,20 +157,22 @@ class Planner:
             )
         return elements
 
-    def _rows(self, shapes: list[Shape]) -> int:
+    def _rows(self, shapes: list[Shape], absent: tuple[int, ...]) -> int:
         spec = self._spec
         if not spec.max_batch_size:
             return 1
         rows = -1
-        for tensor, shape in zip(spec.inputs, shapes, strict=True):
+        for at, (tensor, shape) in enumerate(zip(spec.inputs, shapes, strict=True)):
             axis = tensor.batch_axis
-            if axis is None:
+            if axis is None or at in absent:
                 continue
             if rows not in {-1, shape[axis]}:
                 raise InvalidRequest(
                     f"input '{tensor.name}' brings {shape[axis]} rows and another input {rows} for model '{spec.name}'"
                 )
             rows = shape[axis]
+        if rows == -1:
+            return 1  # every input with rows is left out: the model has values of its own, of one row
         if rows > spec.max_batch_size:
             raise InvalidRequest(
                 f"inference request batch-size must be <= {spec.max_batch_size} for '{spec.name}'"
@@ -175,7 +189,15 @@ class Planner:
 
     def _wrong_inputs(self, signature: Signature) -> InvalidRequest:
         got = [name for name, _, _ in signature]
-        missing = [name for name in self._inputs if name not in got]
+        optional = sum(each.is_optional for each in self._spec.inputs)
+        missing = [each.name for each in self._spec.inputs if each.name not in got and not each.is_optional]
+        if optional:
+            most = len(self._inputs)
+            return InvalidRequest(
+                f"expected number of inputs between {most - optional} and {most} but got {len(got)} inputs for model "
+                f"'{self._spec.name}'. Got input(s) {got}, but missing required input(s) {missing}. Please provide all "
+                "required input(s)."
+            )
         return InvalidRequest(
             f"expected {len(self._inputs)} inputs but got {len(got)} inputs for model '{self._spec.name}'. Got "
             f"input(s) {got}, but missing required input(s) {missing}. Please provide all required input(s)."

@@ -197,7 +197,8 @@ class RequestDecoder:
             nbytes,
             lengths,
             asked.timeout_s,
-            plan.rows == 0 or (self._has_strings and nbytes > MOST_STRING_BYTES),
+            # What the model takes in place of an input that is left out need not have rows.
+            plan.rows == 0 or bool(plan.absent) or (self._has_strings and nbytes > MOST_STRING_BYTES),
             plan.absent,
             asked.priority,
         )

@@ -166,6 +166,7 @@ class Staged:
     ) -> None:
         reply = StageReply(end, partial(self._fail, ticket))
         inner = Ticket(request, reply, ticket.arrived, ticket.deadline, ticket.timeout_error)
+        inner.level = ticket.level if pipeline is self._model else 0
         self._now[ticket] = (pipeline, inner)
         pipeline.submit(inner)
 
