@@ -69,7 +69,7 @@ def sources(folder: Path, name: str, message: Message) -> list[Source]:
     versions = plain.version_folders(folder)
     complete(message, name, versions)
     triton_rules.check(message, name)
-    if message.backend not in BACKENDS:
+    if message.backend not in BACKENDS and versions:
         raise LoadFailed(unknown_backend(message, name, versions))
     if message.backend == "onnxruntime" and message.platform != BACKENDS["onnxruntime"][0]:
         raise LoadFailed(

@@ -93,7 +93,8 @@ def datatype(number: int) -> Datatype:
 def read_labels(path: Path) -> tuple[str, ...]:
     """The labels of a classification, one a line, by index."""
     try:
-        return tuple(line.strip() for line in path.read_text("utf-8").rstrip().splitlines())
+        text = path.read_text("utf-8").rstrip()
+        return tuple(line.strip() for line in text.split("\n")) if text else ()
     except UnicodeDecodeError as exc:
         raise LoadFailed(f"{path} is not UTF-8 at byte {exc.start}: labels are text, one a line") from exc
     except OSError as exc:
