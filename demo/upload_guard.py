@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import parcels
-from case import Case, Verdict
+from case import HOME, Case, Verdict
 from magika import Magika
 
 TYPES = {
@@ -54,10 +54,9 @@ class UploadGuard:
         (folder / "model.onnx").write_bytes(self._original.read_bytes())
         labels = json.loads(self._original.with_name("config.min.json").read_text())["target_labels_space"]
         (folder / "labels.txt").write_text("".join(f"{each}\n" for each in labels))
-        (folder / "example.py").write_bytes(Path(__file__).read_bytes())
 
     def shown(self) -> list[Case]:
-        files = [Path(sys.executable).resolve(), parcels.packaged("scikit-image", "data/rocket.jpg")]
+        files = [HOME / self.name / "example.html", Path(sys.executable).resolve()]
         return [Case({"file": each}) for each in files]
 
     def cases(self) -> list[Case]:
