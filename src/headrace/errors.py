@@ -3,9 +3,11 @@
 HeadraceError
 ├── InvalidRequest            the sender has to change the request
 │   ├── RequestTooLarge       more bytes than the server accepts
+│   ├── UnsupportedMediaType  a body of a kind that the skill does not take
 │   └── InvalidItem           understood, and the model can do nothing with what it holds
 ├── NotFound                  no such model
-│   └── UnknownVersion        the model is there, the version is not
+│   ├── UnknownVersion        the model is there, the version is not
+│   └── NoSuchRegion          no shared memory of that name is registered
 ├── Unsupported               part of the protocol that this server does not speak
 │   └── UnsupportedCoding     the body is compressed with something else than gzip or deflate
 ├── Unavailable               the same request may succeed later
@@ -50,6 +52,15 @@ class RequestTooLarge(InvalidRequest):
         )
 
 
+class UnsupportedMediaType(InvalidRequest):
+    """The body is of a kind that the skill does not take."""
+
+    code = "unsupported_media_type"
+
+    def __init__(self, name: str, media_type: str, accepted: str) -> None:
+        super().__init__(f"skill '{name}' does not take a body of type '{media_type[:100]}': send {accepted}")
+
+
 class InvalidItem(InvalidRequest):
     """The request was understood, and what it holds is nothing the model can answer.
 
@@ -80,6 +91,27 @@ class UnknownVersion(NotFound):
             f"Request for unknown model: '{name}' has no available versions"
             if version is None
             else f"Request for unknown model: '{name}' version {version} is not found",
+        )
+
+
+class NoSuchRegion(NotFound):
+    """No shared memory is registered under the name."""
+
+    code = "no_such_region"
+
+    def __init__(self, kind: str, name: str) -> None:
+        HeadraceError.__init__(self, f"Unable to find {kind} shared memory region: '{name}'")
+
+
+class UnknownVariant(NotFound):
+    """The skill exists; the variant that was asked for does not."""
+
+    code = "unknown_variant"
+
+    def __init__(self, name: str, variant: str, there: str) -> None:
+        HeadraceError.__init__(
+            self,
+            f"skill '{name}' has no variant '{variant[:100]}'{f'; it has {there}' if there else ''}",
         )
 
 

@@ -85,7 +85,8 @@ class ModelConfig(msgspec.Struct, frozen=True):
         described: the configuration in Triton's own field names, where it was written so.
         notes: what was said and is not honoured, in sentences for the operator.
         description: what the skill is for, in its author's words.
-        variants: names a skill's variants are served under, the one that answers first; empty if there is one.
+        variants: names of a skill's variants, the one that answers first; empty if it has none.
+        variant: which of them this is; all but the first are served as SKILL.VARIANT.
         latency_p99_s: seconds within which 99 of 100 requests should be answered, None if nothing is promised.
         priority: 1 goes before 2, and 2 before 3, where skills compete.
         examples: golden inputs as callers send them, each {"input": {...}} and maybe {"answer": {...}}.
@@ -108,6 +109,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     description: str = ""
     variants: tuple[str, ...] = ()
+    variant: str = ""
     latency_p99_s: float | None = None
     priority: int = 2
     examples: tuple[dict[str, Any], ...] = ()

@@ -94,16 +94,16 @@ def read_text(folder: Path, text: str) -> list[Source]:
 def served(place: SkillFolder, models: dict[str, list[Model]]) -> list[tuple[str, ModelConfig, list[Model]]]:
     """What the skill is served as: the first variant under the skill's own name."""
     name = place.folder.name
-    names = {variant: f"{name}.{variant}" if at else name for at, variant in enumerate(models)}
-    shared = tuple(names.values()) if len(names) > 1 else ()
     return [
-        (names[variant], config_of(place, place.skill.variants.get(variant, Variant()), shared), found)
-        for variant, found in models.items()
+        (f"{name}.{variant}" if at else name, config_of(place, variant), found)
+        for at, (variant, found) in enumerate(models.items())
     ]
 
 
-def config_of(place: SkillFolder, variant: Variant, names: tuple[str, ...]) -> ModelConfig:
+def config_of(place: SkillFolder, name: str) -> ModelConfig:
+    """What is said of a variant; of the skill, if its name is empty."""
     skill = place.skill
+    variant = skill.variants.get(name, Variant())
     p99_ms = skill.objective.latency_p99_ms
     return ModelConfig(
         max_batch_size=variant.max_batch_size,
@@ -112,7 +112,8 @@ def config_of(place: SkillFolder, variant: Variant, names: tuple[str, ...]) -> M
         pads=skill.padding,
         steps=steps_of(place),
         description=skill.description,
-        variants=names,
+        variants=tuple(skill.variants),
+        variant=name,
         latency_p99_s=None if p99_ms is None else p99_ms * MILLISECONDS,
         priority=PRIORITIES[skill.objective.priority],
         examples=golden_inputs(place.folder, skill),

@@ -167,7 +167,7 @@ def output_mistakes(place: SkillFolder) -> Iterator[Wrong]:
         except ValueError as exc:
             yield (*here, "labels"), str(exc)
             continue
-        if each.top_k > len(labels):
+        if each.top_k is not None and each.top_k > len(labels):
             yield (*here, "top_k"), f"is {each.top_k}, and there are {len(labels)} labels"
 
 

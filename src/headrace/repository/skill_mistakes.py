@@ -143,7 +143,7 @@ def no_alternative(loc: tuple[str | int, ...], given: object) -> str:
 
 def wrong_size(loc: tuple[str | int, ...], context: dict[str, Any]) -> str:
     least, most = context.get("min_length"), context.get("max_length")
-    if loc[-1] == "size":
+    if loc[-1] in {"size", "resize_to"}:
         return "should be height and width, as in [224, 224]"
     return "is empty" if least == 1 else f"should have {least or most} elements"
 
@@ -200,7 +200,10 @@ def keys_of(loc: tuple[str | int, ...]) -> list[str]:
 def choices_of(loc: tuple[str | int, ...]) -> list[Any]:
     holder = section_at(loc[:-1] if not str(loc[-1]).startswith("|") else loc[:-2])
     field = fields_of(holder).get(str(loc[-1])) if holder else None
-    return list(get_args(field.annotation)) if field is not None else ["number"]
+    if field is None:
+        return ["number"]
+    kinds = [get_args(each) for each in flattened(field.annotation)]
+    return [each for values in kinds for each in values]
 
 
 def fields_of(section: type[BaseModel]) -> dict[str, FieldInfo]:

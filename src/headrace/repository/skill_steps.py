@@ -5,7 +5,7 @@ of skill.yaml with their defaults; what was left out and has no default is not t
 
     text       tokenizer, max_tokens, too_long, tensors {ids, mask, types: those that were named}
     image      image {…}, to
-    bytes      bytes {head, tail, pad, strip}, to
+    bytes      bytes {head, tail, pad, strip, block}, to
     record     record {feature: {"number": {"default": …}} | {"categories": […], "default": …}}, to
     value      value
     tensor     nothing more
@@ -77,10 +77,13 @@ def output_step(given: Output, labels: list[str] | None) -> dict[str, Any]:
     step: dict[str, Any] = {} if given.source is None else {"from": given.source}
     if labels is not None:
         step |= {"kind": "labels", "labels": labels, "softmax": given.softmax, "sigmoid": given.sigmoid}
-        step["top_k"] = given.top_k
         step |= {
             key: value
-            for key, value in (("threshold", given.threshold), ("otherwise", given.otherwise))
+            for key, value in (
+                ("top_k", given.top_k),
+                ("threshold", given.threshold),
+                ("otherwise", given.otherwise),
+            )
             if value is not None
         }
         return step

@@ -77,8 +77,8 @@ class TextInput(Section):
     tokenizer: Name = Field(examples=["tokenizer.json"])
     """File of a Hugging Face tokenizer, beside skill.yaml."""
 
-    max_tokens: int = Field(default=512, ge=1)
-    """Tokens of one text, special ones included."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of one text, special ones included; the tokenizer's own limit if left out."""
 
     too_long: Literal["error", "cut"] = "error"
     """What becomes of a longer text."""
@@ -98,8 +98,13 @@ class ImageSteps(Section):
     resize: Literal["shortest", "stretch", "fit", "none"] = "shortest"
     """shortest: the shorter side to the size, the rest cropped; stretch: both sides; fit: the longer side, then padded."""
 
-    crop: Literal["center", "none"] = "center"
-    """Which part stays where the image is larger than the size."""
+    resize_to: list[Annotated[int, Field(ge=1, le=65536)]] | None = Field(
+        default=None, min_length=2, max_length=2, examples=[[256, 256]]
+    )
+    """Height and width it is resized to before it is cropped to the size; the size itself if left out."""
+
+    crop: Literal["center", "none"] | None = None
+    """Which part stays where the image is larger than the size; the middle if left out."""
 
     filter: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     """How pixels between pixels are computed."""
@@ -150,6 +155,9 @@ class ByteSteps(Section):
 
     strip: bool = False
     """Whether white space around the content is left out first."""
+
+    block: Annotated[int, Field(ge=1)] | None = None
+    """How far from either end white space is looked for; four times as many bytes as are taken, if left out."""
 
 
 class ByteInput(Section):
@@ -250,8 +258,8 @@ class Output(Section):
     sigmoid: bool = False
     """Whether each number is turned into a probability of its own: several labels may be right."""
 
-    top_k: int = Field(default=1, ge=1)
-    """How many labels are told, best first."""
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    """How many labels are told, best first; one if left out, and with sigmoid all of them."""
 
     threshold: Number | None = None
     """Labels with a lower score are left out."""
