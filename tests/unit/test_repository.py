@@ -1,10 +1,17 @@
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
+from layouts import Link, assert_seen, lay_out, seen
 
 from headrace.errors import ConfigurationError
-from headrace.repository.find import find_sources
+from headrace.repository import plain
+from headrace.repository.find import Walk, find_sources
+from headrace.repository.settings_files import read_text
 from headrace.repository.source import Source
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -141,3 +148,100 @@ def test_nothing_that_looks_like_a_model_is_said_with_what_to_do(tree, names):
 def test_a_path_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigurationError, match="gone is not there"):
         find_sources([tmp_path / "gone"])
+
+
+@pytest.fixture
+def guarded():
+    """A folder with a locked folder, a locked model's folder and a good model, seen by somebody without special rights."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        lay_out(
+            root, {"locked/1/model.onnx": None, "half/1/": None, "half/2/model.onnx": None, "good.onnx": None}
+        )
+        lay_out(root, {"settings/model-settings.json": "{}", "settings/model.onnx": None})
+        root.chmod(0o755)
+        shut = [root / "locked", root / "half" / "1", root / "settings" / "model-settings.json"]
+        for each in shut:
+            each.chmod(0)
+        own = os.geteuid()
+        if own == 0:  # to root nothing is locked
+            os.seteuid(NOBODY)
+        try:
+            yield root
+        finally:
+            os.seteuid(own)
+            for each in shut:
+                each.chmod(0o755)
+
+
+def test_what_may_not_be_read_costs_only_itself(guarded):
+    assert_seen(
+        seen(guarded),
+        {
+            "good/1": "good.onnx",
+            "half/1": f"REFUSED {guarded / 'half' / '1'} cannot be read: Permission denied",
+            "half/2": "half/2/model.onnx",
+            "locked/1": f"REFUSED {guarded / 'locked'} cannot be read: Permission denied",
+            "settings/1": "REFUSED model-settings.json cannot be read: Permission denied",
+        },
+    )
+
+
+def test_a_given_folder_that_may_not_be_read_is_a_refused_model(guarded):
+    assert_seen(seen(guarded / "locked"), {"locked/1": "REFUSED cannot be read: Permission denied"})
+
+
+@pytest.mark.parametrize("to", ["..", ".", "../.."], ids=["up", "itself", "further up"])
+def test_a_link_back_to_what_holds_it_is_refused_and_not_followed(tmp_path, to):
+    lay_out(tmp_path, {"one/m/1/model.onnx": None, "one/two/back": Link(to)})
+    assert_seen(
+        seen(tmp_path),
+        {
+            "m/1": "one/m/1/model.onnx",
+            "back/1": "REFUSED one/two/back is a link back to a folder that holds it: remove the link",
+        },
+    )
+
+
+def test_links_to_each_other_are_links_to_nowhere(tmp_path):
+    lay_out(tmp_path, {"a": Link("b"), "b": Link("a"), "m.onnx": None, "notes.txt": Link("gone")})
+    assert_seen(
+        seen(tmp_path),
+        {
+            "a/1": "REFUSED is a link to b, which is not there",
+            "b/1": "REFUSED is a link to a, which is not there",
+            "m/1": "m.onnx",
+        },
+    )
+
+
+def test_a_version_that_goes_while_it_is_looked_at_is_refused(tmp_path):
+    source = plain.version_source("m", tmp_path / "1")
+    assert source.problem == f"{tmp_path / '1'} cannot be read: No such file or directory"
+
+
+def test_a_file_or_a_folder_that_goes_while_it_is_looked_at_is_refused(tmp_path):
+    walk = Walk()
+    walk._folder(tmp_path / "gone", ())
+    ((_, (source,)),) = walk._found
+    assert source.problem == f"{tmp_path / 'gone'} cannot be read: No such file or directory"
+    with pytest.raises(ConfigurationError, match="is no file, or a link to nowhere"):
+        read_text(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("name", ["models.config", "model-settings.json", "config.json"])
+def test_settings_that_are_no_files_are_never_waited_for(tmp_path, name):
+    lay_out(tmp_path, {"m/model.onnx": None})
+    os.mkfifo(tmp_path / "m" / name)
+    found = seen(tmp_path)
+    assert list(found) == ["m/1"]
+    assert name != "model-settings.json" or "is no file" in found["m/1"]
+
+
+def test_all_paths_that_are_not_there_are_named_at_once(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"/a, .*/b are not there"):
+        find_sources([tmp_path / "a", tmp_path, tmp_path / "b"])
+
+
+def test_folders_far_down_are_not_looked_for_models(tree):
+    assert find_sources([tree("a/b/c/m/1/model.onnx")], may_be_empty=True) == []

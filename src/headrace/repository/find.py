@@ -21,7 +21,7 @@ from pathlib import Path
 
 from headrace.backends.registry import BACKENDS
 from headrace.errors import ConfigurationError
-from headrace.repository import mlserver, ovms, plain, tfserving
+from headrace.repository import mlserver, ovms, plain, skill, tfserving, triton
 from headrace.repository.source import Source
 
 MODEL_LEVELS = 2
@@ -29,7 +29,10 @@ MODEL_LEVELS = 2
 SETTINGS_LEVELS = 6
 """MLServer's settings may lie so far below it; deeper trees are something else given by mistake."""
 
-READERS: dict[str, tuple[str, Callable[[Path], list[Source]]]] = {}
+READERS: dict[str, tuple[str, Callable[[Path], list[Source]]]] = {
+    "skill.yaml": ("skill", skill.read),
+    "config.pbtxt": ("Triton", triton.read),
+}
 """File that tells a model's folder → layout, and who reads the folder."""
 LISTS = (
     (ovms.CONFIG, "OpenVINO Model Server", ovms.is_config, ovms.read),
@@ -152,19 +155,21 @@ class Walk:
                     f"{folder} is a link back to a folder that holds it: remove the link"
                 )
             above = (*above, (status.st_dev, status.st_ino))
-            if (folder / mlserver.SETTINGS).exists():
+            children = plain.visible(folder)
+            names = {child.name for child in children}
+            if mlserver.SETTINGS in names:
                 self._settings.append(folder / mlserver.SETTINGS)
                 is_described = True
             is_settings_only = is_described or len(above) > MODEL_LEVELS + 1
-            if is_settings_only or not self._is_model(folder, is_given=len(above) == 1):
-                self._repository(folder, above, is_described=is_settings_only)
+            if is_settings_only or not self._is_model(folder, names, is_given=len(above) == 1):
+                self._repository(folder, children, above, is_described=is_settings_only)
 
-    def _is_model(self, folder: Path, *, is_given: bool) -> bool:
+    def _is_model(self, folder: Path, names: set[str], *, is_given: bool) -> bool:
         for name, (layout, read) in READERS.items():
-            if (folder / name).exists():
+            if name in names:
                 self._add(folder, layout, read(folder))
                 return True
-        if any((folder / name).exists() and self._is_list(folder / name) for name, *_ in LISTS):
+        if any(name in names and self._is_list(folder / name) for name, *_ in LISTS):
             return True
         if versions := plain.versions(folder):
             self._add(folder, "version folders", versions)
@@ -183,9 +188,9 @@ class Walk:
                 return True
         return False
 
-    def _repository(self, folder: Path, above: Above, *, is_described: bool) -> None:
+    def _repository(self, folder: Path, children: list[Path], above: Above, *, is_described: bool) -> None:
         """What lies in a folder that is no model itself, or that settings describe."""
-        is_given, children = len(above) == 1, plain.visible(folder)
+        is_given = len(above) == 1
         if not is_given and not is_described and (refused := misnamed(folder, children)):
             self._add(folder, "version folders", refused)
             return
