@@ -1,0 +1,186 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from layouts import lay_out
+
+from headrace.cli.main import main
+
+pytestmark = pytest.mark.integration
+
+DECLARED = {
+    "name": "iris",
+    "max_batch_size": 8,
+    "max_batch_time": 0.1,
+    "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}],
+    "outputs": [{"name": "y", "datatype": "INT64", "shape": [-1]}],
+    "parameters": {"uri": "./iris.onnx", "extra": {"owner": "garden"}},
+}
+LISTED = {
+    "model_config_list": [{"config": {"name": "n", "base_path": "n", "nireq": 4}}, {"config": {"name": "o"}}]
+}
+FILES = {
+    "mls/model-settings.json": DECLARED,
+    "mls/iris.onnx": None,
+    "ovms/config.json": LISTED,
+    "ovms/n/2/any.onnx": None,
+    "tf/1/saved_model.pb": None,
+    "plain/1/model.onnx": None,
+    "plain/2/": None,
+}
+PBTXT = """name: "p"
+backend: "onnxruntime"
+max_batch_size: 16
+input [ { name: "x" data_type: TYPE_FP32 dims: [ 4 ] } ]
+output [ { name: "y" data_type: TYPE_FP32 dims: [ 3 ] label_filename: "labels.txt" } ]
+instance_group [ { count: 2 kind: KIND_CPU } ]
+dynamic_batching { default_queue_policy { default_timeout_microseconds: 50000 max_queue_size: 10 } }
+"""
+SKILL = """format: 1
+description: how a message sounds
+objective: {latency_p99_ms: 60, priority: high}
+inputs:
+  x: {tensor: true}
+outputs:
+  mood: {from: y, softmax: true, labels: [bad, good]}
+"""
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["check", *map(str, arguments)])
+
+
+def squeezed(result: Result) -> str:
+    """Without the layout of the page."""
+    return " ".join(result.stdout.replace("│", " ").split())
+
+
+def test_shows_what_is_understood_and_what_is_ignored_of_a_model(tmp_path):
+    lay_out(tmp_path, {name: FILES[name] for name in ("mls/model-settings.json", "mls/iris.onnx")})
+    result = run(tmp_path)
+    assert result.exit_code == 0, result.output
+    shown = squeezed(result)
+    for expected in (
+        "iris └── version 1 OK MLServer onnxruntime",
+        "inputs x FP32 [batch, 4]",
+        "outputs y INT64 [batch]",
+        "batching up to 8 rows a run",
+        "parameters owner = garden",
+        "ignored max_batch_time 0.1 is not used: nothing waits for a batch to fill",
+        "1 model, 1 version: none refused",
+    ):
+        assert expected in shown
+
+
+def test_mistakes_of_all_models_are_shown_at_once_and_fail(tmp_path):
+    result = run(lay_out(tmp_path, FILES))
+    assert result.exit_code == 1
+    shown = squeezed(result)
+    for expected in (
+        "version 2 OK OpenVINO Model Server",
+        "nireq 4 is not used",
+        "entry 2 of model_config_list needs texts for name and base_path",
+        "a TensorFlow SavedModel: convert it with",
+        "version 1 OK version folders",
+        "no model.onnx in",
+        "5 models, 6 versions: 3 refused",
+    ):
+        assert expected in shown
+
+
+def test_json_has_the_same_for_programs(tmp_path):
+    result = run(lay_out(tmp_path, FILES), "--json")
+    assert result.exit_code == 1
+    found = {f"{each['name']}/{each['version']}": each for each in json.loads(result.stdout)}
+    assert {name for name, each in found.items() if each["is_refused"]} == {"o/1", "plain/2", "tf/1"}
+    iris = found["iris/1"]
+    assert (iris["layout"], iris["backend"], iris["problem"]) == ("MLServer", "onnxruntime", "")
+    assert iris["path"] == str(tmp_path / "mls" / "iris.onnx")
+    assert iris["settings"]["max_batch_size"] == 8
+    assert iris["settings"]["inputs"][0]["dims"] == [4]
+    assert iris["ignored"] == ["max_batch_time 0.1 is not used: nothing waits for a batch to fill"]
+    assert found["plain/1"]["settings"] == {}
+
+
+def test_shows_what_triton_was_told(tmp_path):
+    lay_out(tmp_path, {"p/config.pbtxt": PBTXT, "p/labels.txt": "a\nb\nc\n", "p/1/model.onnx": None})
+    result = run(tmp_path)
+    assert result.exit_code == 0, result.output
+    shown = squeezed(result)
+    for expected in (
+        "OK Triton onnxruntime",
+        "inputs x FP32 [batch, 4]",
+        "outputs y FP32 [batch, 3] 3 labels",
+        "up to 16 rows a run",
+        "runs on 2 instances x threads as measured",
+        "at most 10 requests waiting, refused after 0.05 s",
+    ):
+        assert expected in shown
+
+
+def test_shows_what_a_skill_takes_and_gives(tmp_path):
+    result = run(lay_out(tmp_path, {"mood/skill.yaml": SKILL, "mood/model.onnx": None}))
+    assert result.exit_code == 0, result.output
+    shown = squeezed(result)
+    for expected in (
+        "how a message sounds",
+        "callers get mood: labels",
+        "['bad', 'good']",
+        "99 of 100 answers within 60 ms",
+        "before other skills",
+    ):
+        assert expected in shown
+
+
+def test_all_mistakes_of_a_skill_are_shown_with_their_lines(tmp_path):
+    wrong = SKILL.replace("softmax: true", "softmax: perhaps").replace("priority: high", "priority: highest")
+    result = run(lay_out(tmp_path, {"mood/skill.yaml": wrong, "mood/model.onnx": None}))
+    assert result.exit_code == 1
+    shown = squeezed(result)
+    assert "skill.yaml:3" in shown
+    assert "skill.yaml:7" in shown
+
+
+def test_the_name_to_serve_under_is_shown(tmp_path):
+    lay_out(tmp_path, {"1/model.onnx": None})
+    assert run(tmp_path, "--model-name", "isvc").stdout.startswith("isvc\n")
+
+
+def test_several_models_cannot_have_one_name(tmp_path):
+    result = run(lay_out(tmp_path, FILES), "--model-name", "isvc")
+    assert result.exit_code == 1
+    assert "--model-name isvc is for one model, and there are 5: iris, n, o, plain, tf" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["gone"], "gone is not there"), ([""], "no models in")],
+    ids=["a path that is not there", "a folder without models"],
+)
+def test_nothing_to_check_is_an_error_in_one_line(tmp_path, names, message):
+    result = run(*[tmp_path / name for name in names])
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_no_runtime_is_loaded_and_nothing_is_opened(tmp_path):
+    lay_out(
+        tmp_path, {"m/model-settings.json": {}, "m/model.onnx": b"no model at all", "p/config.pbtxt": PBTXT}
+    )
+    lay_out(
+        tmp_path, {"p/labels.txt": "a", "p/1/model.onnx": None, "s/skill.yaml": SKILL, "s/model.onnx": None}
+    )
+    program = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from headrace.cli.main import main\n"
+        "assert CliRunner().invoke(main, ['check', sys.argv[1]]).exit_code == 0\n"
+        "print(sorted(sys.modules.keys() & {'onnxruntime', 'tokenizers', 'PIL', 'uvicorn'}))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert shown.stdout == "[]\n"
