@@ -149,7 +149,7 @@ class UserCode:
                 f"before in {self._path.name} gave {array.dtype} for '{name}', which cannot be sent: "
                 f"there are {', '.join(map(str, DATATYPES))} and strings"
             )
-        return array
+        return array.astype(NUMPY_TYPES[datatype_of(array)], copy=False)
 
 
 def datatype_of(array: np.ndarray) -> Datatype:
@@ -172,7 +172,7 @@ def as_json(value: object) -> object:
     """What msgspec does not know: numpy's numbers and arrays."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    raise NotImplementedError(f"{kind_of(value)} is no JSON")
+    raise TypeError(f"{kind_of(value)} cannot be written as JSON")
 
 
 class loading:  # noqa: N801 - reads as a verb

@@ -6,7 +6,6 @@ too much: one long text does not make everybody pay.
 
 import os
 from collections.abc import Iterable, Sequence
-from math import ceil
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,9 +20,9 @@ BYTES_A_TOKEN = 64
 USUAL_TOKENS = 512
 """Where neither the skill nor the tokenizer nor the model says how many."""
 WASTE = 0.25
-"""Share of a run's tokens that may be padding."""
+"""Share of a row that may be padding."""
 WORTH_A_RUN = 16
-"""Fewer tokens of padding than this cost less than a run of its own."""
+"""So many tokens of padding cost no more than a run of its own."""
 MADE_UP_TOKENS = 12
 MOST_WORDS = 200
 WORD_MARKS = "▁Ġ "
@@ -100,8 +99,9 @@ class Tokens:
         samples = list(samples)
         counts = [len(each) for each in self._tokenizer.encode_batch_fast(samples)] if samples else []
         most = self.max_tokens - self.special
-        usual = max(1, min(most, int(median(counts)) - self.special if counts else MADE_UP_TOKENS))
-        count = min(most, usual + (seed % 3) * max(1, usual // 10))
+        usual = min(most, int(median(counts)) - self.special if counts else MADE_UP_TOKENS)
+        step = max(1, usual // 10)
+        count = min(most, max(1, min(usual, most - 2 * step)) + (seed % 3) * step)
         rng = np.random.default_rng(seed)
         return " ".join(rng.choice(self._words(), count).tolist())
 
@@ -160,29 +160,21 @@ def open_tokenizer(file: Path) -> Any:
 
 def runs_of(lengths: Sequence[int], *, is_padded: bool) -> list[list[int]]:
     """Which rows run together: similar lengths where rows can be padded, else equal ones. Longest first."""
-    longest = max(lengths)
-    wasted = longest * len(lengths) - sum(lengths)
-    if not wasted or (is_padded and is_small(wasted, longest * len(lengths))):
+    if room(max(lengths), is_padded=is_padded) >= max(lengths) - min(lengths):
         return [list(range(len(lengths)))]
     runs: list[list[int]] = []
-    total = 0
     for row in sorted(range(len(lengths)), key=lambda each: -lengths[each]):
-        length = lengths[row]
-        if runs:
-            padded = lengths[runs[-1][0]] * (len(runs[-1]) + 1)
-            fits = is_small(padded - total - length, padded) if is_padded else padded == total + length
-            if fits:
-                runs[-1].append(row)
-                total += length
-                continue
-        runs.append([row])
-        total = length
+        longest = lengths[runs[-1][0]] if runs else 0
+        if runs and longest - lengths[row] <= room(longest, is_padded=is_padded):
+            runs[-1].append(row)
+        else:
+            runs.append([row])
     return runs
 
 
-def is_small(wasted: int, padded: int) -> bool:
-    """Whether padding is worth less than a run of its own."""
-    return wasted <= max(WORTH_A_RUN, ceil(WASTE * padded))
+def room(longest: int, *, is_padded: bool) -> float:
+    """Tokens that a row of a run may be shorter than its longest."""
+    return max(WORTH_A_RUN, WASTE * longest) if is_padded else 0
 
 
 def padded_rows(rows: list[list[int]], length: int, value: int, dtype: np.dtype) -> np.ndarray:
