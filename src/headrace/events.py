@@ -67,7 +67,24 @@ class WorkerDied:
     deaths: int
 
 
-Event = BatchDone | RequestsFailed | RequestsDropped | VersionChanged | WorkerDied
+@dataclass(frozen=True, slots=True)
+class FilesChanged:
+    """A worker found other files than those the version was found with, and does not serve them under its name."""
+
+    model: str
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class VersionForgotten:
+    """A version has been gone for long, or for many others: nothing need be kept of it."""
+
+    model: str
+    version: str
+
+
+Event = BatchDone | RequestsFailed | RequestsDropped | VersionChanged | WorkerDied | FilesChanged | VersionForgotten
 
 
 class Observer(Protocol):

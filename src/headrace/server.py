@@ -27,7 +27,7 @@ from headrace.pipeline import Pipeline
 from headrace.protocol import transcode
 from headrace.repository.find import find_sources
 from headrace.repository.source import Source
-from headrace.telemetry.logs import LogObserver
+from headrace.telemetry.logs import LogObserver, LogSettings
 from headrace.telemetry.metrics import Metrics
 from headrace.telemetry.statistics import Statistics
 
@@ -48,13 +48,16 @@ class HttpServer(uvicorn.Server):
 class Server:
     """One gateway. `run` blocks; `serve` is the same inside a running loop."""
 
-    def __init__(self, settings: Settings, paths: Sequence[Path]) -> None:
-        """Look at the paths.
+    def __init__(
+        self, settings: Settings, paths: Sequence[Path], log_settings: LogSettings | None = None
+    ) -> None:
+        """Look at the paths. `log_settings`: what logs.set_up gave, to be changed while serving.
 
         Raises:
             ConfigurationError: nothing there can be served.
         """
         self.settings = settings
+        self._log_settings = log_settings or LogSettings(settings.log_level)
         self.sources = find_sources(paths, settings.model_name)
         known = {source.name for source in self.sources}
         if unknown := set(settings.pads) - known:
@@ -84,8 +87,8 @@ class Server:
         """
         allow_open_files()
         self.catalog = Catalog(self.settings, time.perf_counter, self._report)
-        metrics = Metrics(self._waiting)
         statistics = Statistics(time.time)
+        metrics = Metrics(self._waiting, statistics)
         self._observers = [metrics, statistics, LogObserver()]
         listener = self._listen()
         self.catalog.start(self.sources)
@@ -135,7 +138,7 @@ class Server:
 
     def _http_config(self, desk: Desk, metrics: Metrics, statistics: Statistics) -> uvicorn.Config:
         return uvicorn.Config(
-            make_app(desk, metrics.exposition, statistics.json),
+            make_app(desk, metrics.exposition, statistics.json, self._log_settings),
             http=functools.partial(LeanProtocol, desk=desk),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",

@@ -6,6 +6,7 @@ import re
 import struct
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from headrace.testing import RunningServer
 from tests.integration.wire import Answer, Wire, binary, split_binary, tensor
@@ -45,7 +46,9 @@ def test_server_metadata_lists_only_what_works(wire: Wire, path: str) -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", content["version"])
     assert "statistics" in content["extensions"]
     assert "binary_tensor_data" in content["extensions"]
-    for missing in ("system_shared_memory", "cuda_shared_memory", "sequence", "trace", "logging"):
+    assert "classification" in content["extensions"]
+    assert "logging" in content["extensions"]
+    for missing in ("system_shared_memory", "cuda_shared_memory", "sequence", "trace"):
         assert missing not in content["extensions"]
 
 
@@ -58,6 +61,11 @@ def test_model_metadata_shows_shapes_with_their_batch_axis(wire: Wire) -> None:
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 10]}],
     }
     assert wire.get("/v2/models/times/versions/2").json()["versions"] == ["1", "2", "10"]
+
+
+def test_the_models_are_listed_once_each(wire: Wire, server: RunningServer) -> None:
+    names = wire.get("/v2/models").json()["models"]
+    assert sorted(names) == sorted({each.source.name for each in server.server.catalog})
 
 
 def test_model_config_leaves_the_batch_axis_out(wire: Wire) -> None:
@@ -148,10 +156,30 @@ def test_metrics_are_prometheus_text(wire: Wire) -> None:
     assert 'model_ready{skill="swift",version="1"} 1.0' in text
 
 
+def test_metrics_have_tritons_names_too(wire: Wire) -> None:
+    wire.infer("swift", {"inputs": [X]})
+    text = wire.get("/metrics").body.decode()
+    assert re.search(
+        r'^nv_inference_request_success\{model="swift",version="1"\} [0-9]+$', text, re.MULTILINE
+    )
+    assert 'nv_inference_pending_request_count{model="mlp",version="1"} 0\n' in text
+
+
+def test_metrics_are_openmetrics_for_who_prefers_that(wire: Wire) -> None:
+    wanted = {"Accept": "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3"}
+    answer = wire.request("GET", "/metrics", headers=wanted)
+    assert answer.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    families = list(text_string_to_metric_families(answer.body.decode()))
+    assert answer.body.endswith(b"# EOF\n")
+    assert {"nv_inference_request_success", "inference_requests", "model_ready"} <= {
+        each.name for each in families
+    }
+
+
 @pytest.mark.parametrize(
     "path",
     [
-        *("/", "/v1", "/v2/health", "/v2/health/live/", "/v2/models", "/v2/models/mlp/", "/v2x"),
+        *("/", "/v1", "/v2/health", "/v2/health/live/", "/v2/models/", "/v2/models/mlp/", "/v2x"),
         *("/v2/models/mlp/versions/one", "/v2/models/mlp/versions/1.0/ready", "/v2/models/mlp/versions/-1"),
         *("/v2/models/mlp/versions/", "/v2/models/mlp/versions", "/v2/models/mlp/infer/", "/v2/models/a/b"),
         *("/v2/models/mlp/versions/x/infer", "/v2//health/live", "/metrics/", "/%2e%2e/etc/passwd", "/%FF"),
@@ -173,6 +201,10 @@ def test_an_odd_path_is_not_found(wire: Wire, verb: str, path: str) -> None:
         ("POST", "/v2/models/mlp/ready", "GET"),
         ("POST", "/v2/models/mlp/config", "GET"),
         ("POST", "/v2/models/stats", "GET"),
+        ("POST", "/v2/models", "GET"),
+        ("PUT", "/v2/logging", "GET"),
+        ("DELETE", "/v2/logging", "POST"),
+        ("GET", "/v2/systemsharedmemory/unregister", "POST"),
         ("GET", "/v2/models/mlp/infer", "POST"),
         ("PUT", "/v2/models/mlp/versions/1/infer", "POST"),
         ("GET", "/v2/repository/index", "POST"),

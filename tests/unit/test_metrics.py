@@ -1,11 +1,16 @@
 import inspect
+import re
+from pathlib import Path
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace import errors
 from headrace.events import BatchDone, RequestsDropped, RequestsFailed, VersionChanged, WorkerDied
-from headrace.telemetry.metrics import COUNTERS, GAUGES, HISTOGRAMS, Histogram, Metrics
+from headrace.telemetry import triton
+from headrace.telemetry.metrics import COUNTERS, GAUGES, HISTOGRAMS, Histogram, Metrics, prefers_openmetrics
+from headrace.telemetry.statistics import Statistics
 
 LABELS = {"skill": "m", "version": "1"}
 BATCH = BatchDone("m", "1", 3, [0.003, 0.004], [0.001, 0.0005], 0.002, 0.0, 0.0)
@@ -104,3 +109,81 @@ def test_models_are_told_apart():
 def test_no_error_has_the_code_of_another_outcome():
     codes = {each.code for _, each in inspect.getmembers(errors, inspect.isclass) if hasattr(each, "code")}
     assert not codes & {"ok", "dropped"}
+
+
+def both_after(*events, waiting=()):
+    statistics = Statistics(lambda: 0.0)
+    metrics = Metrics(lambda: waiting, statistics)
+    for event in events:
+        metrics(event)
+        statistics(event)
+    return metrics
+
+
+ONE = [("m", "1", 2, 0, True)]
+
+
+def test_tritons_names_are_written_to_the_letter():
+    lines = both_after(BATCH, waiting=ONE).exposition()[0].decode().splitlines()
+    for name, value in (
+        ("nv_inference_request_success", 2),
+        ("nv_inference_count", 3),
+        ("nv_inference_exec_count", 1),
+        ("nv_inference_request_duration_us", 7000),
+        ("nv_inference_queue_duration_us", 1500),
+        ("nv_inference_compute_infer_duration_us", 4000),
+        ("nv_inference_pending_request_count", 2),
+    ):
+        assert f'{name}{{model="m",version="1"}} {value}' in lines
+        assert f"# TYPE {name} {'gauge' if 'pending' in name else 'counter'}" in lines
+
+
+def test_failures_have_tritons_reasons():
+    failed = [RequestsFailed("m", "1", code, [0.1]) for code in ("timeout", "queue_full", "worker_lost", "x")]
+    text = both_after(*failed, RequestsDropped("m", "1", 5), waiting=ONE).exposition()[0].decode()
+    for reason, count in (("REJECTED", 2), ("CANCELED", 5), ("BACKEND", 1), ("OTHER", 1)):
+        assert f'nv_inference_request_failure{{model="m",version="1",reason="{reason}"}} {count}\n' in text
+
+
+def test_a_name_is_quoted_as_the_format_has_it():
+    text = both_after(waiting=[('a"b\\c', "1", 0, 0, True)]).exposition()[0].decode()
+    assert r'nv_inference_count{model="a\"b\\c",version="1"} 0' in text
+    assert list(text_string_to_metric_families(text))
+
+
+def test_openmetrics_has_the_same_figures_with_its_suffix():
+    text, content_type = both_after(BATCH, waiting=ONE).exposition("application/openmetrics-text")
+    assert content_type == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert text.endswith(b"# EOF\n")
+    found = {
+        sample.name: sample.value
+        for family in openmetrics_families(text.decode())
+        for sample in family.samples
+    }
+    assert found["nv_inference_count_total"] == 3
+    assert found["inference_requests_total"] == 2
+    assert found["nv_inference_pending_request_count"] == 2
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_preferred"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("text/plain", False),
+        ("application/openmetrics-text", True),
+        ("application/openmetrics-text;version=1.0.0;q=0.6, text/plain;version=0.0.4;q=0.3, */*;q=0.2", True),
+        ("application/openmetrics-text;q=0.3,text/plain;q=0.6", False),
+        ("application/openmetrics-text;q=0", False),
+        ("application/openmetrics-text;q=x", False),
+    ],
+)
+def test_openmetrics_is_for_who_prefers_it(accept, is_preferred):
+    assert prefers_openmetrics(accept) is is_preferred
+
+
+def test_tritons_names_are_documented_with_their_texts():
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    assert (
+        dict(re.findall(r"^\| `(nv_\w+)` \| (.+) \|$", page, re.MULTILINE)) == triton.COUNTERS | triton.GAUGES
+    )

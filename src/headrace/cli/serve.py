@@ -28,9 +28,9 @@ def command(paths: tuple[Path, ...], pad: tuple[str, ...], **options: Any) -> No
     from headrace.telemetry import logs
 
     settings = make_settings(options, pad)
-    logs.set_up(settings.log_level, as_json=settings.log_json)
+    log_settings = logs.set_up(settings.log_level, as_json=settings.log_json)
     try:
-        server = Server(settings, paths)
+        server = Server(settings, paths, log_settings)
         server.run()
     except ConfigurationError as exc:
         raise click.ClickException(str(exc)) from exc

@@ -1,7 +1,6 @@
 """Everything over HTTP that need not be fast, and infer as an ordinary ASGI route: the reference for the lean path."""
 
-from collections.abc import Awaitable, Callable
-from functools import wraps
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,24 +16,26 @@ from headrace import __version__
 from headrace.errors import HeadraceError, InvalidRequest, UnknownVersion
 from headrace.frontends.asgi import AsgiExchange, send_response
 from headrace.frontends.desk import Desk, Route, error_response
+from headrace.frontends.extensions import Extensions
 from headrace.frontends.headers import read_headers
+from headrace.frontends.routes import get, post, read_body, request_id_of, respond
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
 from headrace.protocol import metadata
-from headrace.protocol.tensors import encode_values
+from headrace.telemetry.logs import LogSettings
 
-Metrics = Callable[[], tuple[bytes, str]]
+Metrics = Callable[[str], tuple[bytes, str]]
 Statistics = Callable[[str, str], dict[str, Any]]
-Endpoint = Callable[[Request], Awaitable[StarletteResponse]]
 
 
-def make_app(desk: Desk, metrics: Metrics, statistics: Statistics) -> Starlette:
+def make_app(desk: Desk, metrics: Metrics, statistics: Statistics, log_settings: LogSettings) -> Starlette:
     """The ASGI application.
 
     Args:
         desk: where infer requests go.
-        metrics: gives the exposition and its content type.
+        metrics: gives the exposition and its content type for what a scraper accepts.
         statistics: gives a version's entry in the statistics by model and version.
+        log_settings: what /v2/logging shows and changes.
     """
     rest = Rest(desk, metrics, statistics)
     register_url_convertor("digits", DigitsConvertor())
@@ -45,10 +46,12 @@ def make_app(desk: Desk, metrics: Metrics, statistics: Statistics) -> Starlette:
         get("/v2/health/ready", rest.ready),
         get("/v2", rest.server_metadata),
         get("/v2/", rest.server_metadata),
+        get("/v2/models", rest.models),
         get("/v2/models/stats", rest.all_statistics),
         post("/v2/repository/index", rest.index),
         post("/v2/repository/{repository}/index", rest.index),
         get("/metrics", rest.metrics),
+        *Extensions(log_settings).routes(),
     ]
     for prefix in (version, model):
         routes += [
@@ -94,6 +97,9 @@ class Rest:
     async def server_metadata(self, _: Request) -> StarletteResponse:
         return respond(metadata.server_metadata(self._desk.settings.server_id, __version__))
 
+    async def models(self, _: Request) -> StarletteResponse:
+        return respond({"models": list(dict.fromkeys(each.source.name for each in self._catalog))})
+
     async def model_metadata(self, request: Request) -> StarletteResponse:
         version = self._find(request)
         names = [
@@ -111,8 +117,9 @@ class Rest:
         return respond({"name": name, "ready": is_ready}, 200 if is_ready else 503)
 
     async def model_config(self, request: Request) -> StarletteResponse:
-        snapshot = self._find(request).snapshot()
-        return respond(metadata.model_config(snapshot.spec, snapshot.instances))
+        version = self._find(request)
+        snapshot, written = version.snapshot(), version.source.config.described
+        return respond(metadata.model_config(snapshot.spec, snapshot.instances, written))
 
     async def model_statistics(self, request: Request) -> StarletteResponse:
         name, wanted = named(request)
@@ -122,7 +129,7 @@ class Rest:
         return self._respond_statistics(list(self._catalog))
 
     async def index(self, request: Request) -> StarletteResponse:
-        only_ready = read_only_ready(await request.body())
+        only_ready = read_only_ready(await read_body(request))
         entries = []
         for version in self._catalog:
             state = version.state
@@ -139,8 +146,8 @@ class Rest:
             )
         return respond(entries)
 
-    async def metrics(self, _: Request) -> StarletteResponse:
-        content, content_type = self._metrics()
+    async def metrics(self, request: Request) -> StarletteResponse:
+        content, content_type = self._metrics(request.headers.get("accept", ""))
         return StarletteResponse(content, headers={"content-type": content_type})
 
     def _respond_statistics(self, versions: list[ModelVersion]) -> StarletteResponse:
@@ -194,39 +201,13 @@ class InferRoute:
         return bytes(body)
 
 
-def get(path: str, endpoint: Endpoint) -> StarletteRoute:
-    return StarletteRoute(path, translating(endpoint), methods=["GET"])
-
-
-def post(path: str, endpoint: Endpoint) -> StarletteRoute:
-    return StarletteRoute(path, translating(endpoint), methods=["POST"])
-
-
-def translating(endpoint: Endpoint) -> Endpoint:
-    """Our errors become the protocol's answers."""
-
-    @wraps(endpoint)
-    async def translated(request: Request) -> StarletteResponse:
-        try:
-            return await endpoint(request)
-        except HeadraceError as exc:
-            status, headers, body = error_response(exc)
-            raw = {name.decode(): value.decode() for name, value in headers}
-            return StarletteResponse(body, status, raw)
-
-    return translated
-
-
-def respond(content: object, status: int = 200) -> StarletteResponse:
-    """JSON, with exactly the content type that clients compare with."""
-    return StarletteResponse(encode_values(content), status, {"content-type": "application/json"})
-
-
-async def not_routed(_: Request, exc: Exception) -> StarletteResponse:
+async def not_routed(request: Request, exc: Exception) -> StarletteResponse:
     """No such path, or not with this verb."""
     assert isinstance(exc, HTTPException), "registered for HTTPException"
     text = {404: "Not Found", 405: "Method Not Allowed"}.get(exc.status_code, exc.detail)
     response = respond({"error": text}, exc.status_code)
+    if (request_id := request_id_of(request)) is not None:
+        response.headers["x-request-id"] = request_id.decode()
     for name, value in (exc.headers or {}).items():
         response.headers[name] = value
     return response

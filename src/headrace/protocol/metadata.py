@@ -11,6 +11,7 @@ EXTENSIONS = [
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "logging",
 ]
 """In the order in which Triton lists its own; only what works here."""
 
@@ -41,11 +42,16 @@ def is_batched_first(spec: ModelSpec) -> bool:
     return spec.max_batch_size > 0 and all(each.batch_axis == 0 for each in (*spec.inputs, *spec.outputs))
 
 
-def model_config(spec: ModelSpec, instances: int) -> Json:
+def model_config(spec: ModelSpec, instances: int, written: Json | None = None) -> Json:
     """The model's configuration in the field names of Triton's ModelConfig.
 
     `dims` leave the batch axis out where max_batch_size is above 0; a model whose batch lies on another axis can only
     be described with its whole shapes.
+
+    Args:
+        spec: what was found out of the model.
+        instances: how many there are.
+        written: what its repository says, in the same names: it counts before what was found out.
     """
     batched = is_batched_first(spec)
     config: Json = {
@@ -83,7 +89,10 @@ def model_config(spec: ModelSpec, instances: int) -> Json:
     }
     if batched:
         config["dynamic_batching"] = {"preferred_batch_size": [], "max_queue_delay_microseconds": 0}
-    return config
+    said = {key: value for key, value in (written or {}).items() if value or key not in config}
+    if groups := said.get("instance_group"):
+        said["instance_group"] = [{**each, "count": each["count"] or instances} for each in groups]
+    return {**config, **said}
 
 
 def tensor_config(spec: TensorSpec, batched: bool) -> Json:

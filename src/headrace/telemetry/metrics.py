@@ -4,6 +4,7 @@ prometheus_client takes a lock and a few microseconds for each observation, and 
 are counted in plain lists, batch by batch, and handed to it when somebody scrapes.
 """
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
@@ -16,10 +17,22 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.openmetrics import exposition as openmetrics
 
-from headrace.events import BatchDone, Event, RequestsDropped, RequestsFailed, VersionChanged, WorkerDied
+from headrace.events import (
+    BatchDone,
+    Event,
+    RequestsDropped,
+    RequestsFailed,
+    VersionChanged,
+    VersionForgotten,
+    WorkerDied,
+)
+from headrace.telemetry import triton
+from headrace.telemetry.statistics import Statistics
 
 LABELS = ("skill", "version")
+NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 SECONDS = (
     *(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05),
     *(0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
@@ -44,6 +57,34 @@ GAUGES = {
 
 Key = tuple[str, str]
 Waiting = Callable[[], Iterable[tuple[str, str, int, int, bool]]]
+
+
+class Families:
+    """A collector of what was collected."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
+
+
+def prefers_openmetrics(accept: str) -> bool:
+    """Whether an Accept header names OpenMetrics with no less weight than plain text."""
+    weights = {"application/openmetrics-text": 0.0, "text/plain": 0.0}
+    for offer in accept.split(","):
+        kind, *parameters = [part.strip().lower() for part in offer.split(";")]
+        if kind not in weights:
+            continue
+        weight = 1.0
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name == "q":
+                weight = float(value) if NUMBER.fullmatch(value) else 0.0
+        weights[kind] = max(weights[kind], weight)
+    return weights["application/openmetrics-text"] > 0 and (
+        weights["application/openmetrics-text"] >= weights["text/plain"]
+    )
 
 
 class Histogram:
@@ -72,9 +113,15 @@ class Histogram:
 class Metrics:
     """Counts events, and is prometheus_client's collector of itself."""
 
-    def __init__(self, waiting: Waiting) -> None:
-        """`waiting` gives model, version, requests and bytes in the queue, and readiness of each version."""
+    def __init__(self, waiting: Waiting, statistics: Statistics | None = None) -> None:
+        """What gives the figures that are not counted here.
+
+        Args:
+            waiting: gives model, version, requests and bytes in the queue, and readiness of each version.
+            statistics: gives the totals under Triton's names; None leaves these metrics out.
+        """
         self._waiting = waiting
+        self._statistics = statistics
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         # The mutable state: counts by model and version.
@@ -92,12 +139,34 @@ class Metrics:
                 self._count(model, version, "dropped", count)
             case WorkerDied(model, version, _, deaths):
                 self._deaths[model, version] = deaths
+            case VersionForgotten(model, version):
+                self._forget((model, version))
             case VersionChanged():
                 pass
 
-    def exposition(self) -> tuple[bytes, str]:
-        """The text for Prometheus and its content type."""
-        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """The text for Prometheus and its content type, as OpenMetrics if the scraper's Accept prefers that."""
+        figures = list(self._triton_figures())
+        if prefers_openmetrics(accept):
+            registry = CollectorRegistry(auto_describe=False)
+            registry.register(Families([*self.collect(), *triton.families(figures)]))
+            content: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
+            return content, openmetrics.CONTENT_TYPE_LATEST
+        return generate_latest(self._registry) + triton.text(figures), CONTENT_TYPE_PLAIN_0_0_4
+
+    def _triton_figures(self) -> Iterator[triton.Figures]:
+        """Of each version, whether or not it has been asked anything."""
+        if self._statistics is None:
+            return
+        failures: dict[Key, dict[str, int]] = {}
+        for (model, version, outcome), count in self._outcomes.items():
+            if outcome != "ok":
+                of_version = failures.setdefault((model, version), {})
+                reason = triton.reason_of(outcome)
+                of_version[reason] = of_version.get(reason, 0) + count
+        for model, version, waiting, _, _ in self._waiting():
+            entry = self._statistics.json(model, version)
+            yield triton.figures(model, version, entry, failures.get((model, version), {}), waiting)
 
     def collect(self) -> Iterator[Metric]:
         for name, text in HISTOGRAMS.items():
@@ -135,6 +204,12 @@ class Metrics:
                 histogram = self._histograms[name][key] = Histogram(bounds)
             histogram.observe(values)
         self._count(event.model, event.version, "ok", len(event.latencies))
+
+    def _forget(self, key: Key) -> None:
+        for histograms in self._histograms.values():
+            histograms.pop(key, None)
+        self._deaths.pop(key, None)
+        self._outcomes = {outcome: count for outcome, count in self._outcomes.items() if outcome[:2] != key}
 
     def _count(self, model: str, version: str, outcome: str, count: int) -> None:
         key = (model, version, outcome)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.events import BatchDone, Event, RequestsDropped, RequestsFailed
+from headrace.events import BatchDone, Event, RequestsDropped, RequestsFailed, VersionForgotten
 
 NANOSECONDS = 1e9
 DURATIONS = (
@@ -57,6 +57,8 @@ class Statistics:
                 self._count_batch(event)
             case RequestsFailed(model, version, _, waits):
                 self._of(model, version).totals["fail"].add(len(waits), sum(waits))
+            case VersionForgotten(model, version):
+                self._counts.pop((model, version), None)
             case RequestsDropped():
                 pass  # nobody was answered
             case _:
