@@ -7,4 +7,4 @@ from headrace.errors import InvalidItem
 from headrace.transforms.user import Transform
 
 __version__ = version("headrace")
-__all__ = ["InvalidItem", "ModelContext", "PythonModel", "Tensor", "__version__"]
+__all__ = ["InvalidItem", "ModelContext", "PythonModel", "Tensor", "Transform", "__version__"]
