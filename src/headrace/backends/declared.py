@@ -29,8 +29,9 @@ class DeclaredBackend:
         self._config = config
         self.platform = backend.platform
         batched = bool(config.max_batch_size)
-        check_inputs(config.inputs, backend.inputs)
+        # A name that the model does not have says more than the one that is then missing.
         self.inputs = declared_tensors("input", config.inputs, backend.inputs, batched=batched)
+        check_inputs(config.inputs, backend.inputs)
         self.outputs = declared_tensors("output", config.outputs, backend.outputs, batched=batched)
         lead = 1 if batched else 0
         self._reshaped_inputs = {
