@@ -51,3 +51,22 @@ def test_a_batch_that_is_not_first_everywhere_is_not_declared_as_one(spec):
     config = model_config(spec, 1)
     assert (config["max_batch_size"], "dynamic_batching" in config) == (0, False)
     assert config["input"][0]["dims"] == list(spec.inputs[0].shape)
+
+
+def test_a_configuration_that_was_written_counts_before_what_was_found():
+    written = {
+        "version_policy": {"latest": {"num_versions": 1}},
+        "max_batch_size": 4,
+        "input": [],
+        "instance_group": [{"name": "cpu", "count": 0}, {"name": "more", "count": 3}],
+        "dynamic_batching": {"preferred_batch_size": [4]},
+        "response_cache": {"enable": False},
+    }
+    config = model_config(SPEC, 2, written)
+    assert config["version_policy"] == {"latest": {"num_versions": 1}}
+    assert config["max_batch_size"] == 4
+    assert [each["name"] for each in config["input"]] == ["x", "s"]
+    assert [each["count"] for each in config["instance_group"]] == [2, 3]
+    assert config["dynamic_batching"] == {"preferred_batch_size": [4]}
+    assert config["response_cache"] == {"enable": False}
+    assert config["model_transaction_policy"] == {"decoupled": False}

@@ -31,9 +31,11 @@ SETTINGS_LEVELS = 6
 
 READERS: dict[str, tuple[str, Callable[[Path], list[Source]]]] = {
     "skill.yaml": ("skill", skill.read),
-    "config.pbtxt": ("Triton", triton.read),
+    triton.CONFIG: ("Triton", triton.read),
 }
 """File that tells a model's folder → layout, and who reads the folder."""
+READERS_OF_GIVEN = {triton.CONFIG: triton.read_given}
+"""Those that read a folder otherwise if it was given itself."""
 LISTS = (
     (ovms.CONFIG, "OpenVINO Model Server", ovms.is_config, ovms.read),
     (tfserving.CONFIG, "TensorFlow Serving", tfserving.is_config, tfserving.read),
@@ -167,7 +169,7 @@ class Walk:
     def _is_model(self, folder: Path, names: set[str], *, is_given: bool) -> bool:
         for name, (layout, read) in READERS.items():
             if name in names:
-                self._add(folder, layout, read(folder))
+                self._add(folder, layout, (READERS_OF_GIVEN.get(name, read) if is_given else read)(folder))
                 return True
         if any(name in names and self._is_list(folder / name) for name, *_ in LISTS):
             return True

@@ -46,6 +46,11 @@ def read(folder: Path, *, is_given: bool = False, config_json: str | None = None
     return [Source(name, "1", folder, "", f"failed to load '{name}', {reason}")]
 
 
+def read_given(folder: Path) -> list[Source]:
+    """The same for a folder that was given itself: wherever it was mounted, its model has the name that it says."""
+    return read(folder, is_given=True)
+
+
 def parse(folder: Path, config_json: str | None) -> Message:
     if config_json is not None:
         try:
@@ -162,7 +167,7 @@ def model_file(path: Path) -> Path:
     if path.suffix == ".py" and TRITON_MODEL.search(path.read_text("utf-8", "replace")):
         raise LoadFailed(
             f"{path} is written for Triton's own Python backend (class TritonPythonModel), which is not spoken here: "
-            "write its execute as infer of a class Model, arrays in and arrays out (docs/python-models.md)"
+            "write its execute as infer of a class Model, which takes and returns arrays"
         )
     return path
 
