@@ -102,6 +102,30 @@ def times(path: Path, factor: float) -> Path:
     )
 
 
+def doubled(path: Path) -> Path:
+    """x [rows, 4] → y = 2 * x."""
+    return save(
+        path,
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        [("x", "FP32", ["rows", 4])],
+        [("y", "FP32", ["rows", 4])],
+    )
+
+
+def pixel_sum(path: Path) -> Path:
+    """pixels [rows, 2, 2, 3] of UINT8 → sum [rows] of all numbers of a picture."""
+    return save(
+        path,
+        [
+            helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceSum", ["floats", "axes"], ["sum"], keepdims=0),
+        ],
+        [("pixels", "UINT8", ["rows", 2, 2, 3])],
+        [("sum", "FP32", ["rows"])],
+        axes=np.array([1, 2, 3], "i8"),
+    )
+
+
 def batch_mean(path: Path) -> Path:
     """x [rows, 2] → y = x minus the mean over the rows: rows may not be joined with strangers'."""
     return save(
