@@ -27,7 +27,7 @@ from headrace.errors import (
 )
 from headrace.events import BatchDone, Event, RequestsDropped, RequestsFailed
 from headrace.execution.arena import Region
-from headrace.execution.channel import Channel
+from headrace.execution.channel import Instance
 from headrace.execution.wire import Done, Failed
 from headrace.messages import ModelSpec
 from headrace.model_config import NOTHING_SAID, ModelConfig
@@ -80,7 +80,7 @@ class Pipeline:
         # The mutable state: what waits, who serves, and the two callbacks that may be pending on the loop.
         self._has_policies = limits.config.has_policies
         self._queue = RequestQueue(has_levels=self._has_policies)
-        self._channels: list[Channel] = []
+        self._channels: list[Instance] = []
         self._dispatch_pending = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = inf
@@ -136,7 +136,7 @@ class Pipeline:
             while self._queue.waiting and channel.credits and self._send_to(channel):
                 pass
 
-    def attach(self, channels: Iterable[Channel], spec: ModelSpec, latency: LatencyModel) -> None:
+    def attach(self, channels: Iterable[Instance], spec: ModelSpec, latency: LatencyModel) -> None:
         """A worker is ready, the only one: serve over its channels. What waits was decoded for the model as it was before."""
         if self.spec.inputs and (spec.inputs, spec.outputs) != (self.spec.inputs, self.spec.outputs):
             self.refuse_all(NotReady(spec.name, spec.version, "the model is another one now"))
@@ -145,7 +145,7 @@ class Pipeline:
         self._channels = list(channels)
         self.dispatch()
 
-    def extend(self, channels: Iterable[Channel]) -> None:
+    def extend(self, channels: Iterable[Instance]) -> None:
         """One more worker of the same model is ready."""
         self._channels += channels
         self.dispatch()
@@ -155,7 +155,7 @@ class Pipeline:
         self._queue.isolate()
         self.spec = spec
 
-    def detach(self, channels: Iterable[Channel]) -> None:
+    def detach(self, channels: Iterable[Instance]) -> None:
         """Their worker is gone: what it ran is tried once more, alone, or answered; what it had not begun just waits."""
         gone = list(channels)
         self._channels = [each for each in self._channels if each not in gone]
@@ -178,7 +178,7 @@ class Pipeline:
             self._alarm.cancel()
         self._channels = []
 
-    def oldest_run_s(self, channels: Iterable[Channel]) -> tuple[float, float] | None:
+    def oldest_run_s(self, channels: Iterable[Instance]) -> tuple[float, float] | None:
         """For the watchdog: seconds since the oldest batch there was sent, and seconds it was expected to take."""
         batches = [batch for channel in channels for batch in channel.in_flight() if isinstance(batch, Batch)]
         if not batches:
@@ -264,7 +264,7 @@ class Pipeline:
         self.spec = replace(self.spec, joins_requests=False, notes=(*self.spec.notes, note))
         self._put_back(batch.tickets)
 
-    def _send_to(self, channel: Channel) -> bool:
+    def _send_to(self, channel: Instance) -> bool:
         """Send one batch, if now is the time for it; False if not."""
         candidates = self._queue.candidates()
         if candidates is None or self._suspect is not None:
@@ -292,7 +292,7 @@ class Pipeline:
         channel.send(batch, placed, batch.wanted())
         return True
 
-    def _expected_end(self, channel: Channel) -> float:
+    def _expected_end(self, channel: Instance) -> float:
         """When the channel's running batch should be done."""
         running = channel.in_flight()[0]
         assert isinstance(running, Batch), "channels of a pipeline carry its batches"

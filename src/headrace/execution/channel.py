@@ -30,6 +30,19 @@ class InFlight(Protocol):
         """The backend raised."""
 
 
+class Instance(Protocol):
+    """What a pipeline asks of whoever runs its batches; Channel says it for one in a worker."""
+
+    @property
+    def credits(self) -> int: ...
+    @property
+    def is_idle(self) -> bool: ...
+    def in_flight(self) -> list[InFlight]: ...
+    def inputs(self) -> Region: ...
+    def send(self, batch: InFlight, inputs: tuple[Placed, ...], wanted: tuple[int, ...]) -> None: ...
+    def close(self) -> list[InFlight]: ...
+
+
 class Channel:
     """Sends batches to one instance. Lives on the loop; not thread-safe."""
 
