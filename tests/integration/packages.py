@@ -16,7 +16,11 @@ MODELS = {
 
 
 def model_file(name: str) -> Path:
-    package, file = MODELS[name]
+    return file_of(*MODELS[name])
+
+
+def file_of(package: str, file: str) -> Path:
+    """A file of an installed package by its own name."""
     for each in metadata.files(package) or ():
         if each.name == file:
             return Path(str(each.locate()))

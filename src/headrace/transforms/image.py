@@ -53,13 +53,15 @@ class Photos:
             pixels = pixels[:, :, None]
         if self._picture.mode == "BGR":
             pixels = pixels[:, :, ::-1]
-        if self.is_float:
-            pixels = pixels.astype(np.float32)
-            pixels *= self._factor
-            pixels += self._offset
         if self._picture.layout == "NCHW":
             pixels = pixels.transpose(2, 0, 1)
-        return np.ascontiguousarray(pixels)
+        if not self.is_float:
+            return np.ascontiguousarray(pixels)
+        numbers = np.empty(pixels.shape, np.float32)
+        numbers[...] = pixels
+        numbers *= self._factor
+        numbers += self._offset
+        return numbers
 
     def decoded(self, content: bytes) -> Any:
         """The upright image in the declared mode, at its own size or a smaller one that is large enough.
@@ -125,24 +127,34 @@ class Photos:
         if size is None:
             return image
         target = picture.resize_to or size
+        height, width = image.height, image.width
         if picture.resize != "none":
-            height, width = RESIZED[picture.resize](image.height, image.width, target)
-            if (width, height) != image.size:
-                image = image.resize((width, height), self._filter())
+            height, width = RESIZED[picture.resize](height, width, target)
+        cropped = size
         if picture.crop == "none" and picture.resize != "fit":
-            return image
-        return self._middle(image, size)
+            cropped = height, width
+        return self._resized(image, (height, width), cropped)
 
-    def _middle(self, image: Any, size: Size) -> Any:
-        """The middle of an image; black where it is smaller."""
-        height, width = size
-        if image.size == (width, height):
-            return image
-        left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-        return image.crop((left, top, left + width, top + height))
+    def _resized(self, image: Any, whole: Size, size: Size) -> Any:
+        """The middle of the image when it is resized to `whole`; black where `size` is larger than that.
 
-    def _filter(self) -> Any:
-        return getattr(self._pillow.Image.Resampling, self._picture.resample.upper())
+        What is not kept is not computed: the part of the image that becomes the middle is resized alone.
+        """
+        top, left = round((whole[0] - size[0]) / 2), round((whole[1] - size[1]) / 2)
+        box = (left, top, left + size[1], top + size[0])
+        if whole == (image.height, image.width):
+            return image if whole == size else image.crop(box)
+        resample = getattr(self._pillow.Image.Resampling, self._picture.resample.upper())
+        if top < 0 or left < 0:
+            return image.resize((whole[1], whole[0]), resample).crop(box)
+        across, down = image.width / whole[1], image.height / whole[0]
+        part = (
+            box[0] * across,
+            box[1] * down,
+            min(box[2] * across, image.width),
+            min(box[3] * down, image.height),
+        )
+        return image.resize((size[1], size[0]), resample, part)
 
 
 class Pillow:
@@ -208,10 +220,11 @@ def is_scaled(picture: Picture) -> bool:
 
 
 def line(picture: Picture) -> tuple[np.ndarray, np.ndarray]:
-    """Scaling, mean and deviation as one factor and one offset a channel."""
+    """Scaling, mean and deviation as one factor and one offset a channel, in the layout's place for channels."""
     scale = 1.0 if picture.scale is None else picture.scale
     mean, std = np.array(numbers(picture.mean, 0.0)), np.array(numbers(picture.std, 1.0))
-    return (scale / std).astype(np.float32), (-mean / std).astype(np.float32)
+    shape = (-1, 1, 1) if picture.layout == "NCHW" else (-1,)
+    return (scale / std).astype(np.float32).reshape(shape), (-mean / std).astype(np.float32).reshape(shape)
 
 
 def numbers(given: Numbers | None, default: float) -> tuple[float, ...]:
