@@ -108,9 +108,7 @@ def test_an_image_model_with_a_batch_axis_of_its_own(model):
     assert config.inputs[0].dims == (3, 224, 224)
     assert config.inputs[0].reshape == (1, 3, 224, 224)
     assert config.outputs[0].reshape == (1, 1000, 1, 1)
-    assert config.notes == (
-        "'input.format' is not needed: it changes no tensor; checked to have three `dims`",
-    )
+    assert config.notes == ("'input.format' is not needed: it changes no tensor",)
 
 
 def test_a_model_with_priorities_and_queue_policies(model):
@@ -421,6 +419,12 @@ def test_a_warm_up_that_cannot_run_is_refused(model, sample, reason):
 )
 def test_a_folder_without_a_model_is_refused(model, files, reason):
     assert re.search(reason, refused(model("", files)))
+
+
+def test_a_model_that_is_refused_as_a_whole_has_its_highest_version(model):
+    (source,) = model("max_batch_size: -1", ["2/model.onnx", "10/model.onnx"])
+    assert source.version == "10"
+    assert source.problem
 
 
 def test_a_version_without_its_file_costs_only_itself(model):

@@ -43,7 +43,16 @@ def read(folder: Path, *, is_given: bool = False, config_json: str | None = None
         reason = str(exc)
     except OSError as exc:
         reason = plain.unreadable(folder, exc)
-    return [Source(name, "1", folder, "", f"failed to load '{name}', {reason}")]
+    return [Source(name, newest(folder), folder, "", f"failed to load '{name}', {reason}")]
+
+
+def newest(folder: Path) -> str:
+    """The version that callers would have got of a model that is refused as a whole."""
+    try:
+        versions = plain.version_folders(folder)
+    except OSError:
+        return "1"
+    return versions[-1].name if versions else "1"
 
 
 def read_given(folder: Path) -> list[Source]:
