@@ -2,17 +2,65 @@
 
 import asyncio
 import atexit
+import contextlib
 import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
-Pool = ThreadPoolExecutor
 STOP_S = 5.0
 """What still runs after that is left behind: the threads are daemons."""
+
+
+class Pool:
+    """Threads that run what blocks, for a loop. Submit from the loop only.
+
+    Not concurrent.futures' pool, which takes nothing more once the main thread has ended, though others go on.
+    """
+
+    def __init__(self, name: str, threads: int) -> None:
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"headrace {name} {at}", daemon=True)
+            for at in range(threads)
+        ]
+        for each in self._threads:
+            each.start()
+
+    def submit(self, work: Callable[[], Any]) -> "asyncio.Future[Any]":
+        """Run it; it must not raise."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._jobs.put((work, future))
+        return future
+
+    def end(self) -> None:
+        """What was begun ends, the rest is not run."""
+        for _ in self._threads:
+            self._jobs.put(None)
+
+    def join(self) -> None:
+        for each in self._threads:
+            each.join(STOP_S)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            work, future = job
+            result = work()
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
+                future.get_loop().call_soon_threadsafe(settle, future, result)
+            del job, work, future, result  # nothing is held while waiting for the next one
+
+
+Job = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+
+
+def settle(future: "asyncio.Future[Any]", result: object) -> None:
+    if not future.done():
+        future.set_result(result)
 
 
 class Closable(Protocol):
@@ -38,7 +86,7 @@ class LoopThread(Generic[Resident]):
             owner: the thread ends with this object at the latest.
         """
         self._loop = asyncio.new_event_loop()
-        pool = ThreadPoolExecutor(threads, thread_name_prefix=f"headrace {name}")
+        self._pool = pool = Pool(name, threads)
         self._ending = threading.Lock()
         self._has_ended = False
         self._thread = threading.Thread(target=self._run, name=f"headrace {name} loop", daemon=True)
@@ -69,11 +117,14 @@ class LoopThread(Generic[Resident]):
     def stop(self) -> None:
         """Stop, and wait until what ran is answered."""
         if self._thread.is_alive():
-            # A finalizer that is called does nothing any more at exit, so it is detached.
-            if (detached := self._finish.detach()) is not None:
-                _, request, args, _ = detached
-                request(*args)
+            self._finish()
             self._thread.join(STOP_S)
+
+    def finish(self) -> None:
+        """At exit: what runs ends, nothing more is begun. Who waits still is a daemon thread, and hears nothing."""
+        if self._thread.is_alive():
+            self._pool.end()
+            self._pool.join()
 
     def _ask(self, coroutine: Coroutine[Any, Any, Any]) -> "Future[Any]":
         with self._ending:
@@ -111,7 +162,7 @@ def request_end(loop: asyncio.AbstractEventLoop, resident: Closable, pool: Pool,
 
     async def end() -> None:
         await resident.close()
-        pool.shutdown(wait=False)
+        pool.end()
         loop.stop()
 
     asyncio.run_coroutine_threadsafe(end(), loop)
@@ -124,13 +175,13 @@ def starting() -> Iterator[None]:
         yield
 
 
-def stop_all() -> None:
-    """At exit: what runs is answered, and no thread is in the middle of something when the interpreter goes."""
+def finish_all() -> None:
+    """At exit: no thread is in the middle of a function when the interpreter goes."""
     for each in list(LIVING):
-        each.stop()
+        each.finish()
 
 
 STARTING: dict[int, threading.Lock] = {}
 INHERITED: list[object] = []
 LIVING: "weakref.WeakSet[LoopThread[Any]]" = weakref.WeakSet()
-atexit.register(stop_all)
+atexit.register(finish_all)

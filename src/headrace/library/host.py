@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import Context
+from functools import partial
 from itertools import islice
 from math import inf
 from typing import Any, cast
@@ -117,12 +118,7 @@ class FunctionChannel:
         assert isinstance(batch, Batch), "a pipeline sends its batches"
         self._running = batch
         self._started = time.perf_counter_ns()
-        try:
-            future = self._begin([item_of(ticket) for ticket in batch.tickets])
-        except RuntimeError as exc:  # the interpreter is ending, and starts no threads any more
-            future = asyncio.get_running_loop().create_future()
-            future.set_result(RunCancelled(str(exc)))
-        future.add_done_callback(self._finish)
+        self._begin([item_of(ticket) for ticket in batch.tickets]).add_done_callback(self._finish)
 
     def close(self) -> list[InFlight]:
         return []
@@ -244,7 +240,7 @@ def run_in_threads(function: Callable[[list[Any]], Results], pool: Pool) -> Begi
             raised.__cause__ = exc
             return raised
 
-    return lambda items: asyncio.get_running_loop().run_in_executor(pool, attempt, items)
+    return lambda items: pool.submit(partial(attempt, items))
 
 
 def wrong_results(name: str, results: object, items: int) -> Exception | None:
