@@ -53,6 +53,12 @@ GOOD = {
           default_queue_policy { allow_timeout_override: true default_timeout_microseconds: 10000000 }
         }
     """,
+    "python": """
+        backend: "python" max_batch_size: 4
+        input { name: "x" data_type: TYPE_FP32 dims: [ 2 ] }
+        output { name: "y" data_type: TYPE_FP32 dims: [ 1 ] }
+        parameters { key: "factor" value { string_value: "3" } }
+    """,
     "strings": 'max_batch_size: 8 input { name: "x" data_type: TYPE_STRING dims: [ 4 ] }',
 }
 REFUSED = {
@@ -79,8 +85,20 @@ REFUSED = {
         "'short'",
     ),
     "unlabelled": (MLP, "digits.txt cannot be read"),
+    "theirs": ('backend: "python"', "class TritonPythonModel"),
     "absent": ("version_policy { specific { versions: [ 9 ] } }", "at least one version must be available"),
 }
+
+
+MODEL_PY = """
+class Model:
+    def load(self, context):
+        self.factor = float(context.parameters["factor"])
+
+    def infer(self, inputs):
+        return {"y": inputs["x"].sum(axis=1, keepdims=True) * self.factor}
+"""
+WITHOUT_MLP = {"times_latest", "times_specific", "folded", "external", "strings", "python", "theirs"}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +107,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, config in {**GOOD, **{name: config for name, (config, _) in REFUSED.items()}}.items():
         (folder / name).mkdir()
         (folder / name / "config.pbtxt").write_text(config)
-        if name not in {"times_latest", "times_specific", "folded", "external", "strings"}:
+        if name not in WITHOUT_MLP:
             graphs.mlp(folder / name / "1" / "model.onnx")
     for name in ("mlp", "unbatched"):
         (folder / name / "digits.txt").write_text("\n".join("abcdefghij"))
@@ -101,6 +119,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     square(folder / "folded" / "1" / "model.onnx")
     graphs.external(folder / "external" / "3" / "weights.onnx")
     graphs.identity(folder / "strings" / "1" / "model.onnx", "BYTES")
+    for name, code in (("python", MODEL_PY), ("theirs", "class TritonPythonModel: ...")):
+        (folder / name / "1").mkdir()
+        (folder / name / "1" / "model.py").write_text(code)
     return folder
 
 
@@ -201,6 +222,11 @@ def test_a_reshaped_tensor_is_what_callers_declare(wire: Wire) -> None:
     answer = wire.infer("folded", {"inputs": [tensor("x", "FP32", [2, 4], [1, 2, 3, 4, 5, 6, 7, 8])]}).json()
     assert answer["outputs"][0]["shape"] == [2, 1, 4]
     assert answer["outputs"][0]["data"] == [1, 3, 2, 4, 5, 7, 6, 8]
+
+
+def test_a_python_model_has_the_parameters(wire: Wire) -> None:
+    answer = wire.infer("python", {"inputs": [tensor("x", "FP32", [2, 2], [1, 2, 3, 4])]}).json()
+    assert (answer["outputs"][0]["shape"], answer["outputs"][0]["data"]) == ([2, 1], [9, 21])
 
 
 def test_more_rows_than_declared_are_refused_in_tritons_words(wire: Wire) -> None:

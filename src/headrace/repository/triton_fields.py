@@ -38,7 +38,7 @@ FIELDS: dict[str, tuple[Fate, str]] = {
     ),
     "input.name": (HONOURED, "held against the model"),
     "input.data_type": (HONOURED, "held against the model"),
-    "input.format": (NOT_NEEDED, "it changes no tensor; checked to have three `dims`"),
+    "input.format": (NOT_NEEDED, "it changes no tensor"),
     "input.dims": (HONOURED, "held against the model"),
     "input.reshape.shape": (HONOURED, "what the model gets in place of `dims`"),
     "input.is_shape_tensor": (REFUSED, "shape tensors are only supported for TensorRT platform"),
