@@ -72,6 +72,18 @@ class Settings(BaseModel):
     strict_readiness: bool = False
     """Ready only while every model is; else as soon as each has been ready once or has failed."""
 
+    watch: bool = True
+    """Look at the paths again and again, and load, swap or unload what changed there."""
+
+    watch_s: float = Field(default=2.0, gt=0)
+    """Seconds between two looks; what changed is loaded when it is the same in two of them."""
+
+    load_api: bool = True
+    """Let clients load and unload models; they can send configurations and weights, never code."""
+
+    wait_for_models_s: float = Field(default=0.0, ge=0)
+    """Seconds to wait for paths that are not there yet, unready meanwhile; a link whose target comes later has no limit."""
+
     hang_floor_s: float = Field(default=10.0, gt=0)
     """A run is never taken for hanging before this; after it, when it takes 20 times its usual upper bound."""
 

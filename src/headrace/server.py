@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import os
 import signal
 import socket
 import time
@@ -15,7 +16,7 @@ import uvicorn
 
 from headrace.config import Settings
 from headrace.errors import ConfigurationError
-from headrace.events import Event, Observer
+from headrace.events import Event, FilesChanged, Observer
 from headrace.execution.linux import allow_open_files
 from headrace.frontends.desk import Desk
 from headrace.frontends.http import LeanProtocol, sweep
@@ -23,9 +24,9 @@ from headrace.frontends.rest import make_app
 from headrace.lifecycle.catalog import Catalog
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
+from headrace.lifecycle.watcher import Watcher, first_scan
 from headrace.pipeline import Pipeline
 from headrace.protocol import transcode
-from headrace.repository.find import find_sources
 from headrace.repository.source import Source
 from headrace.telemetry.logs import LogObserver, LogSettings
 from headrace.telemetry.metrics import Metrics
@@ -58,9 +59,10 @@ class Server:
         """
         self.settings = settings
         self._log_settings = log_settings or LogSettings(settings.log_level)
-        self.sources = find_sources(paths, settings.model_name)
-        known = {source.name for source in self.sources}
-        if unknown := set(settings.pads) - known:
+        self._paths = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 - symlinks are names
+        self._seen = first_scan(self._paths, settings)
+        known = {name for name, _ in self._seen.found}
+        if not self._seen.missing and (unknown := set(settings.pads) - known):
             raise ConfigurationError(
                 f"padding is declared for {', '.join(sorted(unknown))}, and the models are {', '.join(sorted(known))}"
             )
@@ -72,6 +74,7 @@ class Server:
         self._stop_requested = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._wait_for_balancers = False
+        self._gave_up: ConfigurationError | None = None
 
     def run(self) -> None:
         """Serve until told to stop by a signal."""
@@ -83,7 +86,7 @@ class Server:
         """Start, run, drain, stop.
 
         Raises:
-            ConfigurationError: the address cannot be used.
+            ConfigurationError: the address cannot be used, or the models to wait for did not come.
         """
         allow_open_files()
         self.catalog = Catalog(self.settings, time.perf_counter, self._report)
@@ -91,13 +94,15 @@ class Server:
         metrics = Metrics(self._waiting, statistics)
         self._observers = [metrics, statistics, LogObserver()]
         listener = self._listen()
-        self.catalog.start(self.sources)
+        self.catalog.start(self._seen.found.values())
+        self.watcher = Watcher(self._paths, self.settings, self.catalog, self._seen, self._give_up)
         self.desk = desk = Desk(self.catalog, self.settings, time.perf_counter, self._transcoder)
         http = HttpServer(self._http_config(desk, metrics, statistics))
         with self._signals_handled():
             async with asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(http.serve([listener]))
                 ticking = tasks.create_task(self._tick(http))
+                watching = tasks.create_task(self.watcher.run())
                 # What is alive now stays: the collector need not look at it again and again.
                 gc.collect()
                 gc.freeze()
@@ -107,10 +112,13 @@ class Server:
                 log.info("server_listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
                 self.is_started.set()
                 await self._stop_requested.wait()
+                watching.cancel()
                 await self._drain(http)
                 await serving
                 ticking.cancel()
         await self._stop_workers()
+        if self._gave_up is not None:
+            raise self._gave_up
 
     def request_stop(self, *, wait_for_balancers: bool = False) -> None:
         """Drain and stop; asked again, stop at once."""
@@ -138,7 +146,7 @@ class Server:
 
     def _http_config(self, desk: Desk, metrics: Metrics, statistics: Statistics) -> uvicorn.Config:
         return uvicorn.Config(
-            make_app(desk, metrics.exposition, statistics.json, self._log_settings),
+            make_app(desk, metrics.exposition, statistics.json, self._log_settings, self.watcher),
             http=functools.partial(LeanProtocol, desk=desk),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
@@ -199,7 +207,13 @@ class Server:
             self._transcoding.start()
         return self._transcoding.pipeline
 
+    def _give_up(self, error: ConfigurationError) -> None:
+        self._gave_up = error
+        self.request_stop()
+
     def _report(self, event: Event) -> None:
+        if isinstance(event, FilesChanged):
+            self.watcher.look_again((event.model, event.version))
         for observer in self._observers:
             observer(event)
 

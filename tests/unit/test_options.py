@@ -29,6 +29,7 @@ def settings_of(*arguments):
 def test_every_setting_is_an_option_with_the_help_below_its_field(name):
     option = OPTIONS[name]
     assert option.opts == [f"--{name.replace('_', '-')}"]
+    assert option.secondary_opts == ([f"--no-{option.opts[0][2:]}"] if option.default is True else [])
     assert option.help == field_texts()[name]
     assert option.default == Settings.model_fields[name].default
 

@@ -41,8 +41,11 @@ def some_settings_options(*names: str) -> Callable[[Command], Command]:
 def settings_option(name: str, field: FieldInfo, text: str) -> Callable[[Command], Command]:
     kinds = [kind for kind in (get_args(field.annotation) or (field.annotation,)) if kind is not NoneType]
     kind = click.Path(path_type=Path) if kinds[0] is Path else kinds[0]
+    flag = f"--{name.replace('_', '-')}"
+    if kinds[0] is bool and field.default:
+        flag = f"{flag}/--no-{flag.removeprefix('--')}"
     return click.option(
-        f"--{name.replace('_', '-')}",
+        flag,
         default=field.default,
         show_default=field.default is not None,
         help=text,

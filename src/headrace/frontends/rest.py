@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
@@ -13,14 +12,17 @@ from starlette.routing import Route as StarletteRoute
 from starlette.types import Receive, Scope, Send
 
 from headrace import __version__
-from headrace.errors import HeadraceError, InvalidRequest, UnknownVersion
+from headrace.errors import HeadraceError, UnknownVersion
 from headrace.frontends.asgi import AsgiExchange, send_response
 from headrace.frontends.desk import Desk, Route, error_response
+from headrace.frontends.docs import Docs
 from headrace.frontends.extensions import Extensions
 from headrace.frontends.headers import read_headers
-from headrace.frontends.routes import get, post, read_body, request_id_of, respond
+from headrace.frontends.load_api import LoadApi
+from headrace.frontends.routes import get, request_id_of, respond
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
+from headrace.lifecycle.watcher import Watcher
 from headrace.protocol import metadata
 from headrace.telemetry.logs import LogSettings
 
@@ -28,7 +30,9 @@ Metrics = Callable[[str], tuple[bytes, str]]
 Statistics = Callable[[str, str], dict[str, Any]]
 
 
-def make_app(desk: Desk, metrics: Metrics, statistics: Statistics, log_settings: LogSettings) -> Starlette:
+def make_app(
+    desk: Desk, metrics: Metrics, statistics: Statistics, log_settings: LogSettings, watcher: Watcher
+) -> Starlette:
     """The ASGI application.
 
     Args:
@@ -36,6 +40,7 @@ def make_app(desk: Desk, metrics: Metrics, statistics: Statistics, log_settings:
         metrics: gives the exposition and its content type for what a scraper accepts.
         statistics: gives a version's entry in the statistics by model and version.
         log_settings: what /v2/logging shows and changes.
+        watcher: loads and unloads.
     """
     rest = Rest(desk, metrics, statistics)
     register_url_convertor("digits", DigitsConvertor())
@@ -48,10 +53,10 @@ def make_app(desk: Desk, metrics: Metrics, statistics: Statistics, log_settings:
         get("/v2/", rest.server_metadata),
         get("/v2/models", rest.models),
         get("/v2/models/stats", rest.all_statistics),
-        post("/v2/repository/index", rest.index),
-        post("/v2/repository/{repository}/index", rest.index),
+        *LoadApi(desk.catalog, watcher, desk.settings).routes(),
         get("/metrics", rest.metrics),
         *Extensions(log_settings).routes(),
+        *Docs().routes(),
     ]
     for prefix in (version, model):
         routes += [
@@ -107,7 +112,7 @@ class Rest:
             for each in self._catalog.versions(version.source.name)
             if each.state is VersionState.READY
         ]
-        return respond(metadata.model_metadata(version.pipeline.spec, names))
+        return respond(metadata.model_metadata(self._desk.codec(version).entry.spec, names))
 
     async def model_ready(self, request: Request) -> StarletteResponse:
         """A model without a version is ready if any version is."""
@@ -118,8 +123,8 @@ class Rest:
 
     async def model_config(self, request: Request) -> StarletteResponse:
         version = self._find(request)
-        snapshot, written = version.snapshot(), version.source.config.described
-        return respond(metadata.model_config(snapshot.spec, snapshot.instances, written))
+        spec, written = self._desk.codec(version).entry.spec, version.source.config.described
+        return respond(metadata.model_config(spec, version.snapshot().instances, written))
 
     async def model_statistics(self, request: Request) -> StarletteResponse:
         name, wanted = named(request)
@@ -127,24 +132,6 @@ class Rest:
 
     async def all_statistics(self, _: Request) -> StarletteResponse:
         return self._respond_statistics(list(self._catalog))
-
-    async def index(self, request: Request) -> StarletteResponse:
-        only_ready = read_only_ready(await read_body(request))
-        entries = []
-        for version in self._catalog:
-            state = version.state
-            if only_ready and state is not VersionState.READY:
-                continue
-            shown = "UNAVAILABLE" if state is VersionState.RESTARTING else state
-            entries.append(
-                {
-                    "name": version.source.name,
-                    "version": version.source.version,
-                    "state": shown,
-                    "reason": version.reason,
-                }
-            )
-        return respond(entries)
 
     async def metrics(self, request: Request) -> StarletteResponse:
         content, content_type = self._metrics(request.headers.get("accept", ""))
@@ -216,18 +203,3 @@ async def not_routed(request: Request, exc: Exception) -> StarletteResponse:
 def named(request: Request) -> tuple[str, str | None]:
     """The model and version in the path."""
     return request.path_params["model"], request.path_params.get("version")
-
-
-def read_only_ready(body: bytes) -> bool:
-    """The index's one option."""
-    if not body.strip():
-        return False
-    try:
-        content = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as exc:
-        # What cannot be read is most often an absurd value of `ready`, the only key there is.
-        raise InvalidRequest("Invalid value for 'ready': expected a boolean") from exc
-    ready = content.get("ready", False) if isinstance(content, dict) else None
-    if not isinstance(ready, bool):
-        raise InvalidRequest("Invalid value for 'ready': expected a boolean")
-    return ready

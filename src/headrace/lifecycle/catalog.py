@@ -1,16 +1,39 @@
-"""All models by name and version, and which of them a request means."""
+"""All models by name and version, which of them a request means, and how one copy of a version takes another's place.
+
+A new copy of a version that serves is loaded beside it and takes its place when it is ready; the old one then answers
+what it was given and ends. A copy that cannot be loaded changes nothing but the reason in the index.
+"""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from headrace.config import Settings
 from headrace.errors import NotFound, UnknownVersion
-from headrace.events import Event, VersionChanged
+from headrace.events import Event, VersionChanged, VersionForgotten, WorkerDied
+from headrace.lifecycle.leaving import Leaving
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
+from headrace.repository.scan import Found, Key
 from headrace.repository.source import Source
 
 POLL_S = 0.02
+MOST_GONE = 100
+"""Versions that are gone and still counted on where they were, should they come back."""
+REFUSED = "a newer copy cannot be loaded: "
+UNLOADED = "unloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """A version as the repository index shows it."""
+
+    name: str
+    version: str
+    state: str
+    reason: str
 
 
 class Catalog:
@@ -25,27 +48,122 @@ class Catalog:
         # The mutable state: all versions, and which of them requests were found to mean since the last change.
         self._found: dict[tuple[str, str | None], ModelVersion] = {}
         self._models: dict[str, dict[str, ModelVersion]] = {}
+        # What each copy was made from, the copy of each version that was last tried, and what became of newer ones.
+        self._copies: dict[ModelVersion, Found] = {}
+        self._tried: dict[Key, Found] = {}
+        self._coming: dict[Key, ModelVersion] = {}
+        self._refused: dict[Key, str] = {}
+        self._unloaded: set[Key] = set()
+        self._leaving = Leaving(clock, settings.exit_timeout_s)
+        # Deaths outlive the copies they befell; so do counts elsewhere, until a version is long gone.
+        self._deaths: dict[Key, int] = {}
+        self._gone: dict[Key, None] = {}
+        self._was_ready = False
+        self.waits_for: tuple[str, ...] = ()
         self.is_exiting = False
 
     def __iter__(self) -> Iterator[ModelVersion]:
+        """The versions that requests may mean; not what is coming or leaving."""
         for versions in self._models.values():
             yield from versions.values()
 
-    def start(self, sources: Iterable[Source]) -> None:
+    def start(self, sources: Iterable[Source | Found]) -> None:
         """Begin to load all of them."""
-        for source in sources:
-            version = ModelVersion(source, self._settings, self._clock, self._report)
-            self._models.setdefault(source.name, {})[source.version] = version
+        started = []
+        for each in sources:
+            found = Found(each) if isinstance(each, Source) else each
+            started.append(self._take_in(found))
+            self._tried[found.key] = found
+        for version in started:
             version.start()
+        self._settle()
+
+    def put(self, found: Found, *, is_on_disk: bool = True) -> ModelVersion:
+        """Begin to load a copy, in place of what has its name and version.
+
+        Args:
+            found: the copy.
+            is_on_disk: it is what lies under the paths, and not something to be served in its place.
+        """
+        key = found.key
+        self._unload_coming(key)
+        self._refused.pop(key, None)
+        serving = self._models.get(key[0], {}).get(key[1])
+        if serving is None or not serving.was_ready or serving.state is VersionState.UNAVAILABLE:
+            version = self._take_in(found)
+        else:
+            version = self._coming[key] = self._make(found)
+        if is_on_disk:
+            self._tried[key] = found
+        version.start()
+        return version
+
+    def keep(self, key: Key) -> None:
+        """The copy that serves is the one that lies there, again."""
+        self._unload_coming(key)
+        self._refused.pop(key, None)
+        self._tried[key] = self._copies[self._models[key[0]][key[1]]]
+
+    def remove(self, key: Key) -> None:
+        """Its files are gone: answer what was accepted, and forget it."""
+        self._unload_coming(key)
+        self._take_out(key, "its files are gone")
+        self._tried.pop(key, None)
+        self._refused.pop(key, None)
+        self._unloaded.discard(key)
+        self._gone[key] = None
+        while len(self._gone) > MOST_GONE:
+            forgotten = next(iter(self._gone))
+            del self._gone[forgotten]
+            self._deaths.pop(forgotten, None)
+            self._listener(VersionForgotten(*forgotten))
+
+    def unload(self, name: str) -> None:
+        """Answer what was accepted and let go of all versions; they stay in the index.
+
+        Raises:
+            NotFound: there is no such model.
+        """
+        keys = [key for key in self._known() if key[0] == name]
+        if not keys:
+            raise NotFound(name)
+        for key in keys:
+            self._unload_coming(key)
+            self._refused.pop(key, None)
+            self._take_out(key, UNLOADED)
+            self._unloaded.add(key)
+
+    def set_aside(self, found: Iterable[Found]) -> None:
+        """What lies on disk is not what is to be served: it is looked at again when it changes."""
+        self._tried |= {each.key: each for each in found}
+
+    def tried(self) -> Mapping[Key, Found]:
+        """The copy of each version that was last acted on."""
+        return self._tried
+
+    def serving(self) -> dict[Key, Found]:
+        """The copy each version serves."""
+        return {
+            (name, number): self._copies[version]
+            for name, versions in self._models.items()
+            for number, version in versions.items()
+            if version in self._copies
+        }
+
+    def loaded(self, name: str) -> list[ModelVersion]:
+        """The versions of a model that requests may mean, if there is any."""
+        return list(self._models.get(name, {}).values())
 
     def versions(self, name: str) -> list[ModelVersion]:
-        """All versions of a model.
+        """All versions of a model; none if it is unloaded.
 
         Raises:
             NotFound: there is no such model.
         """
         versions = self._models.get(name)
         if versions is None:
+            if any(key[0] == name for key in self._unloaded):
+                return []
             raise NotFound(name)
         return list(versions.values())
 
@@ -53,7 +171,7 @@ class Catalog:
         """The version a request means: the one it names, or the highest that is ready.
 
         Raises:
-            NotFound: there is no such model or version.
+            NotFound: there is no such model or version, or it is unloaded.
             NotReady: there is, and it cannot answer now.
         """
         known = self._found.get((name, version))
@@ -61,6 +179,8 @@ class Catalog:
             return known
         versions = self._models.get(name)
         if versions is None:
+            if any(key[0] == name for key in self._unloaded):
+                raise UnknownVersion(name, version)
             raise NotFound(name)
         if version is not None:
             found = versions.get(version)
@@ -75,40 +195,164 @@ class Catalog:
         self._found[name, version] = found
         return found
 
-    def _report(self, event: Event) -> None:
-        if isinstance(event, VersionChanged):
-            self._found.clear()
-        self._listener(event)
+    def index(self) -> list[IndexEntry]:
+        """Every version there is, models and versions in order."""
+        return [self._entry(*key) for key in self._known()]
 
     @property
     def is_ready(self) -> bool:
-        """Ready to be sent traffic; settings.strict_readiness says what that takes."""
+        """Ready to be sent traffic; settings.strict_readiness says what that takes.
+
+        Unless it is strict, what is loaded later does not take it back: what was there before still answers.
+        """
         if self.is_exiting:
             return False
         if self._settings.strict_readiness:
-            return all(version.state is VersionState.READY for version in self)
-        return all(version.is_settled for version in self)
+            return not self.waits_for and all(version.state is VersionState.READY for version in self)
+        return self._was_ready or self._is_settled()
 
     def watch(self) -> None:
         """To be called every now and then."""
-        for version in self:
+        for version in self._everything():
             version.watch()
+        for version in self._leaving.watch():
+            self._let_go(version)
+        self._settle()
 
     @property
     def is_idle(self) -> bool:
         """Nothing waits and nothing runs."""
-        return all(
-            not (snapshot := version.pipeline.snapshot()).waiting and not snapshot.running for version in self
-        )
+        return all(version.is_idle for version in self._everything())
 
     async def stop(self, grace_s: float = 2.0) -> None:
         """End all workers: asked first, killed after the grace."""
-        for version in self:
+        versions = list(self._everything())
+        for version in versions:
             version.stop()
         ends = self._clock() + grace_s
-        while any(version.has_processes for version in self) and self._clock() < ends:
+        while any(version.has_processes for version in versions) and self._clock() < ends:
             await asyncio.sleep(POLL_S)
-        for version in self:
+        for version in versions:
             version.kill()
-        while any(version.has_processes for version in self):
+        while any(version.has_processes for version in versions):
             await asyncio.sleep(POLL_S)
+        for version in versions:
+            self._let_go(version)
+
+    def _take_in(self, found: Found) -> ModelVersion:
+        """Make a version that nothing serves yet, in the place of one that does not."""
+        name, number = found.key
+        self._take_out(found.key, "")
+        version = self._make(found)
+        versions = {**self._models.get(name, {}), number: version}
+        self._models[name] = dict(sorted(versions.items(), key=lambda item: in_order(item[0])))
+        self._models = dict(sorted(self._models.items()))
+        self._unloaded.discard(found.key)
+        self._gone.pop(found.key, None)
+        self._found.clear()
+        return version
+
+    def _make(self, found: Found) -> ModelVersion:
+        made: list[ModelVersion] = []  # who it is that reports is known only when it has been made
+
+        def report(event: Event) -> None:
+            self._report(made[0], event)
+
+        version = ModelVersion(found.source, self._settings, self._clock, report, found.stamps)
+        made.append(version)
+        self._copies[version] = found
+        return version
+
+    def _take_out(self, key: Key, reason: str) -> None:
+        """Requests do not mean it any more; what it has accepted is still answered."""
+        versions = self._models.get(key[0], {})
+        version = versions.pop(key[1], None)
+        if not versions:
+            self._models.pop(key[0], None)
+        self._found.clear()
+        if version is None:
+            return
+        self._leave(version, reason)
+        if reason:
+            self._listener(VersionChanged(*key, VersionState.UNLOADING, reason))
+
+    def _unload_coming(self, key: Key) -> None:
+        version = self._coming.pop(key, None)
+        if version is not None:
+            self._leave(version, "another copy is loaded")
+
+    def _leave(self, version: ModelVersion, reason: str) -> None:
+        self._leaving.add(version, version.not_ready(reason))
+
+    def _let_go(self, version: ModelVersion) -> None:
+        """It has ended: nothing of it is left, and files that were made for it alone go too."""
+        found = self._copies.pop(version, None)
+        if found is None or found.private is None:
+            return
+        if not any(each.private == found.private for each in self._copies.values()):
+            shutil.rmtree(found.private, ignore_errors=True)
+
+    def _report(self, version: ModelVersion, event: Event) -> None:
+        """What a copy reports, made what its version is to be seen to do."""
+        key = (version.source.name, version.source.version)
+        match event:
+            case VersionChanged():
+                self._found.clear()
+                if self._coming.get(key) is version:
+                    self._on_coming(key, version, event)
+                elif version not in self._leaving:
+                    self._listener(event)
+                self._settle()
+            case WorkerDied():
+                self._deaths[key] = self._deaths.get(key, 0) + 1
+                self._listener(replace(event, deaths=self._deaths[key]))
+            case _:
+                self._listener(event)
+
+    def _on_coming(self, key: Key, version: ModelVersion, event: VersionChanged) -> None:
+        """Swap it in, or leave everything as it is."""
+        if version.state is VersionState.READY:
+            del self._coming[key]
+            versions = self._models[key[0]]
+            old, versions[key[1]] = versions[key[1]], version
+            self._leave(old, "another copy is loaded")
+            self._listener(event)
+        elif version.state is VersionState.UNAVAILABLE:
+            del self._coming[key]
+            self._refused[key] = version.reason
+            self._leave(version, version.reason)
+            serving = self._models[key[0]][key[1]]
+            self._listener(replace(event, state=serving.state, reason=REFUSED + version.reason))
+
+    def _entry(self, name: str, number: str) -> IndexEntry:
+        version = self._models.get(name, {}).get(number)
+        if version is None:
+            is_leaving = any(
+                (each.source.name, each.source.version) == (name, number) for each in self._leaving
+            )
+            state = VersionState.UNLOADING if is_leaving else VersionState.UNAVAILABLE
+            return IndexEntry(name, number, state, UNLOADED)
+        state, reason = version.state, version.reason
+        if (refused := self._refused.get((name, number))) is not None:
+            reason = f"{reason}; {REFUSED}{refused}" if reason else REFUSED + refused
+        return IndexEntry(name, number, "UNAVAILABLE" if state is VersionState.RESTARTING else state, reason)
+
+    def _known(self) -> list[Key]:
+        """Every version that is in the index."""
+        loaded = {(name, number) for name, versions in self._models.items() for number in versions}
+        return sorted(loaded | self._unloaded, key=lambda key: (key[0], in_order(key[1])))
+
+    def _everything(self) -> list[ModelVersion]:
+        """All copies there are, whatever requests may mean."""
+        return [*self, *self._coming.values(), *self._leaving]
+
+    def _is_settled(self) -> bool:
+        return not self.waits_for and all(version.is_settled for version in self)
+
+    def _settle(self) -> None:
+        self._was_ready = self._was_ready or self._is_settled()
+
+
+def in_order(number: str) -> tuple[Any, ...]:
+    """Versions as numbers; what is none comes last."""
+    return (0, int(number), "") if number.isascii() and number.isdigit() else (1, 0, number)

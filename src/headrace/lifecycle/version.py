@@ -10,9 +10,10 @@ from headrace.backends.registry import IN_PROCESSES
 from headrace.batching.latency import LatencyModel
 from headrace.config import Settings
 from headrace.errors import HeadraceError, NotReady, ServerExiting
-from headrace.events import Event, VersionChanged, WorkerDied
+from headrace.events import Event, FilesChanged, VersionChanged, WorkerDied
 from headrace.execution.linux import usable_cores
 from headrace.execution.profiles import ProfileStore
+from headrace.execution.stamps import Stamp
 from headrace.execution.supervisor import Worker, WorkerEvents
 from headrace.execution.wire import Load, Profile, Ready
 from headrace.lifecycle.seat import Seat
@@ -69,8 +70,11 @@ class ModelVersion:
         settings: Settings,
         clock: Callable[[], float],
         report: Callable[[Event], None],
+        stamps: tuple[Stamp, ...] = (),
     ) -> None:
+        """`stamps` are its files as they were found; it never serves others."""
         self.source = source
+        self._stamps = stamps
         self._settings = settings
         self._clock = clock
         self._report = report
@@ -129,14 +133,14 @@ class ModelVersion:
             self.transforms.start()
         self._seats[0].start()
 
-    def stop(self) -> None:
-        """Let the workers go; whoever still waits is told."""
+    def stop(self, error: HeadraceError | None = None) -> None:
+        """Let the workers go; whoever still waits gets the error, or hears that the server exits."""
         for seat in self._seats:
             seat.cancel()
         if self.state is not VersionState.UNAVAILABLE:
             self._move(VersionState.UNLOADING, "")
         self._save_profile()
-        self.pipeline.refuse_all(ServerExiting())
+        self.pipeline.refuse_all(error or ServerExiting())
         self.pipeline.close()
         for worker in self._workers():
             worker.stop()
@@ -144,7 +148,7 @@ class ModelVersion:
             self._probe.stop()
             self._probe.kill()
         if self.transforms is not None:
-            self.transforms.stop()
+            self.transforms.stop(error)
 
     def kill(self) -> None:
         """End whatever has not ended by itself."""
@@ -161,6 +165,13 @@ class ModelVersion:
         return mine or (self.transforms is not None and self.transforms.has_processes)
 
     @property
+    def is_idle(self) -> bool:
+        """Nothing waits and nothing runs, in any of its stages."""
+        held = self.pipeline.snapshot()
+        is_idle = not held.waiting and not held.running
+        return is_idle and (self.transforms is None or self.transforms.is_idle)
+
+    @property
     def is_measuring(self) -> bool:
         """A process beside the worker still finds out what the model can do."""
         return self._probe is not None
@@ -169,12 +180,24 @@ class ModelVersion:
         """To be called every now and then: end a worker that hangs."""
         if self.transforms is not None:
             self.transforms.watch()
+        self._watch_loading()
         for seat in self._seats:
             worker = seat.worker
             if worker is not None and (
                 seat.loading_s > self._settings.load_timeout_s or self._is_hanging(worker)
             ):
                 worker.kill()
+
+    def _watch_loading(self) -> None:
+        """A model that has never loaded, and does not in the time it has, would not the next time either."""
+        limit_s = self._settings.load_timeout_s
+        if self.is_settled or self.state is VersionState.UNLOADING:
+            return
+        if any(seat.loading_s > limit_s for seat in self._seats):
+            reason = f"it did not load within {limit_s:g} s; --load-timeout-s gives it longer"
+            self.pipeline.refuse_all(self.not_ready(reason))
+            self._move(VersionState.UNAVAILABLE, reason)
+            self.kill()
 
     def _is_hanging(self, worker: Worker) -> bool:
         if (oldest := self.pipeline.oldest_run_s(worker.channels)) is None:
@@ -215,6 +238,7 @@ class ModelVersion:
             profile_dir=str(folder) if folder else None,
             measure_only=measure_only,
             config=source.config,
+            stamps=self._stamps,
         )
 
     def _events(self) -> WorkerEvents:
@@ -259,11 +283,11 @@ class ModelVersion:
             return None
         config = ModelConfig(instances=TRANSFORM_INSTANCES, threads=1, steps=source.config.steps)
         transforms = Source(source.name, source.version, source.path, TRANSFORM, config=config)
-        return ModelVersion(transforms, self._settings, self._clock, self._on_transforms)
+        return ModelVersion(transforms, self._settings, self._clock, self._on_transforms, self._stamps)
 
     def _on_transforms(self, event: Event) -> None:
         """What the transforms' version reports. Only its state concerns this one; who waits for it waits there."""
-        if isinstance(event, WorkerDied):
+        if isinstance(event, WorkerDied | FilesChanged):
             self._report(event)
         if not isinstance(event, VersionChanged):
             return
@@ -286,6 +310,8 @@ class ModelVersion:
     def _on_refused(self, worker: Worker, reason: str) -> None:
         if worker is self._probe:
             return
+        if worker.is_stale:
+            self._report(FilesChanged(self.source.name, self.source.version, reason))
         seat = self._seat_of(worker)
         seat.refusal = reason
         if any(not other.is_vacant for other in self._seats if other is not seat):
