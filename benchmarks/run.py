@@ -22,6 +22,7 @@ import row_generator
 import row_images
 import row_mlp
 import row_saturated
+import row_skills
 import row_start
 from bench import Bench
 from report import Row
@@ -35,6 +36,8 @@ ROWS: dict[str, Callable[[Bench], Row]] = {
     "resnet": row_saturated.resnet,
     "minilm": row_saturated.minilm,
     "images": row_images.measure,
+    "skills": row_skills.measure,
+    "hang": row_skills.beside_a_hang,
 }
 BUSY_MACHINE = 0.3
 """Load average a core above which somebody else is at work."""
