@@ -101,13 +101,16 @@ def curl(skill: str, case: Case, address: str) -> list[str]:
     """The command for one item, as its arguments."""
     url = f"http://{address}/v1/skills/{skill}"
     if not files(case):
-        headers = ["-H", "Content-Type: application/json"]
-        return ["curl", "-s", url, *headers, "-d", json.dumps(case.item)]
+        return ["curl", "-s", url, "-d", json.dumps(case.item)]
     fields = []
     for name, value in case.item.items():
-        said = f"@{os.path.relpath(value)}" if isinstance(value, Path) else value
+        said = f"@{shortest(value)}" if isinstance(value, Path) else value
         fields += ["-F", f"{name}={said}"]
     return ["curl", "-s", url, *fields]
+
+
+def shortest(path: Path) -> str:
+    return min(str(path), os.path.relpath(path), key=len)
 
 
 def pasteable(arguments: Sequence[str]) -> str:

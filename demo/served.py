@@ -1,6 +1,7 @@
 """`headrace serve` in a process of its own, which ends with this one whatever happens."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -8,9 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
-import tritonclient.http
+from parcels import Failure
 from rich.console import Console
 
 from headrace.execution.linux import die_with_parent
@@ -18,10 +20,6 @@ from headrace.execution.linux import die_with_parent
 USUAL_PORT = 8000
 READY_S, STOP_S = 180.0, 30.0
 POLL_S = 0.1
-
-
-class Failure(Exception):
-    """The demo cannot go on; the message says why."""
 
 
 class Served:
@@ -56,9 +54,8 @@ class Served:
             Failure: the server ended, a model cannot be loaded, or it takes too long.
         """
         ends = time.monotonic() + READY_S
-        client = tritonclient.http.InferenceServerClient(self.address)
-        with contextlib.closing(client), console.status("starting the server") as status:
-            while (waiting := self._waiting_for(index(client))) and time.monotonic() < ends:
+        with console.status("starting the server") as status:
+            while (waiting := self._waiting_for(index(self.address))) and time.monotonic() < ends:
                 status.update(waiting)
                 time.sleep(POLL_S)
         if waiting:
@@ -133,12 +130,16 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def index(client: tritonclient.http.InferenceServerClient) -> list[dict[str, str]]:
+def index(address: str) -> list[dict[str, str]]:
     """The repository index; nothing while the server does not listen yet."""
+    connection = HTTPConnection(address, timeout=10)
     try:
-        found: list[dict[str, str]] = client.get_model_repository_index()
+        connection.request("POST", "/v2/repository/index", b"{}")
+        found: list[dict[str, str]] = json.loads(connection.getresponse().read())
     except OSError:
         return []
+    finally:
+        connection.close()
     return found
 
 
