@@ -207,6 +207,8 @@ def test_a_version_that_is_no_number_is_noted(tmp_path):
         ('{"max_batch_size": -1}', "0 is no batching"),
         ('{"name": 3}', "name is 3; it should be a text"),
         ('{"parameters": []}', "parameters is []; it should be an object"),
+        ('{"parameters": {"version": []}}', "parameters.version is []; it should be a text"),
+        ('{"parameters": {"uri": 3}}', "parameters.uri is 3; it should be a text"),
         ('{"parameters": {"extra": 1}}', "parameters.extra is 1; it should be an object"),
         (
             '{\n\n "inputs": [{"name": "x"}]}',
@@ -217,7 +219,7 @@ def test_a_version_that_is_no_number_is_noted(tmp_path):
         ('{"implementation": "mlserver_xgboost.XGBoostModel"}', "export the model with onnxmltools"),
         ("[" * 100_000, "JSON that deep"),
     ],
-    ids=range(16),
+    ids=range(18),
 )
 def test_a_mistake_is_said_with_its_line_and_costs_only_its_model(tmp_path, text, words):
     lay_out(tmp_path, {"bad/model-settings.json": text, "bad/model.onnx": None, "good.onnx": None})

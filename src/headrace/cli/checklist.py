@@ -1,5 +1,6 @@
 """What was understood of models' settings: as JSON's types, and for people as a tree of models and versions."""
 
+import json
 import sys
 from collections.abc import Iterator
 from itertools import groupby
@@ -20,6 +21,8 @@ from headrace.repository.source import Source
 UNSAID = ModelConfig()
 APART = ("notes", "described")
 """Fields of a configuration that are no settings: what is ignored, and the original once more."""
+MOST_NAMED = 12
+"""Labels or features on a line; JSON has all."""
 Line = tuple[str, RenderableType]
 
 
@@ -97,9 +100,17 @@ def interface(config: ModelConfig) -> Iterator[Line]:
 
 
 def settings_of(step: dict[str, Any]) -> str:
-    return "".join(
-        f", {key} {value}" for key, value in step.items() if key != "kind" and value not in (None, False)
-    )
+    said = {key: value for key, value in step.items() if key != "kind" and value not in (None, False, {}, [])}
+    return "".join(f", {key}" if value is True else f", {key} {short(value)}" for key, value in said.items())
+
+
+def short(value: Any) -> str:
+    """On a line: the names of what is nested, and the first of many."""
+    if not isinstance(value, list | dict):
+        return str(value)
+    names = [each if isinstance(each, str) else json.dumps(each) for each in value]
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"[{', '.join(names[:MOST_NAMED])}{more}]"
 
 
 def running(config: ModelConfig) -> Iterator[Line]:
@@ -129,7 +140,7 @@ def waiting(config: ModelConfig) -> Iterator[Line]:
             "priority",
             Text("before other skills" if config.priority < UNSAID.priority else "after other skills"),
         )
-    if config.queue != UNSAID.queue:
+    if config.queue != UNSAID.queue and not config.levels:
         yield "queue", Text(policy(config.queue))
     for level, each in sorted(config.levels.items()):
         is_default = " (of requests that name none)" if level == config.default_level else ""

@@ -39,6 +39,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "max_batch_size": (int,),
     "max_batch_time": (int, float),
 }
+PARAMETER_TYPES: dict[str, tuple[type, ...]] = {"uri": (str,), "version": (int, str), "extra": (dict,)}
 JSON_TYPES = {dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a number"}
 NOTED = {
     "platform": "metadata tell the backend's own",
@@ -128,7 +129,7 @@ def model(file: Path) -> list[Source]:
         check_implementation(settings)
         path, note = file.parent, ""
         if uri := settings.parameters.get("uri"):
-            path, note = place(file, str(uri))
+            path, note = place(file, uri)
         config = configured(settings, note)
         return [replace(each, name=name, config=config) for each in sources(path, version)]
     except ConfigurationError as exc:
@@ -152,22 +153,25 @@ def parse(file: Path) -> Settings:
     """The file with the types of what is used checked."""
     text = read_text(file)
     settings = Settings(file, text, parse_object(file, text))
-    for key, types in TYPES.items():
-        value = settings.content.get(key)
-        if value is not None and (not isinstance(value, types) or isinstance(value, bool)):
-            wanted = JSON_TYPES[types[-1]]
-            raise ConfigurationError(f"{settings.at(key)}: {key} is {shown(value)}; it should be {wanted}")
-    extra = settings.parameters.get("extra")
-    if not isinstance(extra, dict | None):
-        raise ConfigurationError(
-            f"{settings.at('extra')}: parameters.extra is {shown(extra)}; it should be an object"
-        )
+    check_types(settings, settings.content, TYPES, "")
+    check_types(settings, settings.parameters, PARAMETER_TYPES, "parameters.")
     return settings
+
+
+def check_types(
+    settings: Settings, content: dict[str, Any], expected: dict[str, tuple[type, ...]], where: str
+) -> None:
+    for key, types in expected.items():
+        value = content.get(key)
+        if value is not None and (not isinstance(value, types) or isinstance(value, bool)):
+            raise ConfigurationError(
+                f"{settings.at(key)}: {where}{key} is {shown(value)}; it should be {JSON_TYPES[types[-1]]}"
+            )
 
 
 def version_of(settings: Settings) -> str:
     version = settings.parameters.get("version")
-    if version in {None, ""}:
+    if version is None or version == "":
         return "1"
     if str(version).isascii() and str(version).isdigit():
         return str(int(version))
@@ -251,7 +255,7 @@ def not_honoured(content: dict[str, Any], noted: dict[str, str], used: Iterable[
 
 
 def parameters_not_honoured(parameters: dict[str, Any]) -> Iterator[str]:
-    for note in not_honoured(parameters, PARAMETERS_NOTED, ("uri", "version", "extra")):
+    for note in not_honoured(parameters, PARAMETERS_NOTED, PARAMETER_TYPES):
         yield f"parameters.{note}"
 
 
