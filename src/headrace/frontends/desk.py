@@ -139,7 +139,9 @@ class Desk:
             config = version.source.config
             policies = config if config.has_policies else None
             codec = Codec(model_spec, entry, RequestDecoder(entry.spec), encoder, policies)
-            self._codecs[version] = codec
+            # What was swapped or unloaded since the last time is forgotten here.
+            kept = {each: known for each, known in self._codecs.items() if each.was_ready and each.accepts}
+            self._codecs = {**kept, version: codec}
         return codec
 
     def ticket(
@@ -281,7 +283,7 @@ class Exchange(ABC):
             version = self.desk.catalog.find(route.model, route.version)
             json_length = len(body) if header_length is None else header_length
             if json_length > LARGE_JSON and 0 <= json_length <= len(body):
-                submit = partial(self.submit, version)
+                submit = partial(self._submit_to, route)
                 Transcoding(self, transcode.TO_BINARY, json_length, body, submit)
                 return
             self.submit(version, body, header_length)
@@ -289,6 +291,10 @@ class Exchange(ABC):
             self.fail(exc)
         except Exception as exc:  # noqa: BLE001 - a fault of ours costs this request, not the connection
             self.fail(unexpected(exc, self.wishes.request_id))
+
+    def _submit_to(self, route: Route, body: bytes, header_length: int | None) -> None:
+        """As `submit`, for whatever the URL means by now: another copy may have taken the version's place."""
+        self.submit(self.desk.catalog.find(route.model, route.version), body, header_length)
 
     def submit(self, version: ModelVersion, body: bytes, header_length: int | None) -> None:
         """Decode the body for the version and queue it.

@@ -7,6 +7,7 @@ from headrace.messages import Datatype, ModelSpec, TensorSpec
 EXTENSIONS = [
     "classification",
     "model_repository",
+    "model_repository(unload_dependents)",
     "model_configuration",
     "binary_tensor_data",
     "parameters",
