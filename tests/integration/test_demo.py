@@ -1,5 +1,6 @@
 """What the demo builds: graphs that answer as the models they were made of. Nothing here is downloaded."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,13 +9,19 @@ import onnxruntime as ort
 import pytest
 import yaml
 
+from headrace.testing import run_server
+
 DEMO = Path(__file__).parents[2] / "demo"
 sys.path.append(str(DEMO))  # the demo is a folder of scripts, not a package
 
+import ask  # noqa: E402
+import case  # noqa: E402
 import credit_risk  # noqa: E402
 import graphs  # noqa: E402
+import judge  # noqa: E402
 import photo_moderation  # noqa: E402
 import sentiment  # noqa: E402
+import upload_guard  # noqa: E402
 
 pytestmark = pytest.mark.integration
 
@@ -110,3 +117,36 @@ def test_every_category_of_the_loans_is_one_that_callers_can_send():
     for feature, names in credit_risk.CATEGORIES.items():
         said = record[feature]
         assert set(names.values()) <= set(said["categories"] if isinstance(said, dict) else said), feature
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, profiles):
+    """The two skills that nothing has to be downloaded for."""
+    folder = tmp_path_factory.mktemp("skills")
+    for skill in (photo_moderation.PhotoModeration(), upload_guard.UploadGuard()):
+        shutil.copytree(case.HOME / skill.name, folder / skill.name)
+        skill.build(folder / skill.name)
+    with run_server([folder], profile_dir=profiles) as running:
+        yield f"{running.host}:{running.port}"
+
+
+def held_against_the_model_by_itself(address: str, skill: case.Skill, cases: list[case.Case]):
+    caller = ask.Caller(address)
+    verdicts = [judge.verdict(skill, answer) for answer in caller.answers(skill.name, cases)]
+    caller.close()
+    return judge.compare(skill, cases, verdicts, skill.bare(cases))
+
+
+def test_photos_are_answered_as_by_the_model_and_pillow(served):
+    skill = photo_moderation.PhotoModeration()
+    comparison = held_against_the_model_by_itself(served, skill, skill.cases()[:6])
+    assert comparison.is_equal, comparison
+
+
+def test_files_are_answered_as_by_magikas_own_package(served):
+    skill = upload_guard.UploadGuard()
+    files = [*sorted(DEMO.glob("*.*")), photo_moderation.photo("rocket.jpg"), Path(sys.executable)]
+    comparison = held_against_the_model_by_itself(
+        served, skill, [case.Case({"file": each}) for each in files]
+    )
+    assert comparison.is_equal, comparison

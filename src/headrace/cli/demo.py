@@ -210,9 +210,9 @@ def show_batching(address: str) -> None:
     before = runs(address)
     ask(address, "POST", "/v1/skills/language", {"items": items})
     click.secho(f"{TOGETHER} texts at the same time", bold=True)
-    click.echo(
-        f"  were answered in {runs(address) - before} runs of the model: headrace batches by itself.\n"
-    )
+    count = runs(address) - before
+    times = "one run" if count == 1 else f"{count} runs"
+    click.echo(f"  were answered in {times} of the model: headrace batches by itself.\n")
 
 
 def runs(address: str) -> int:
@@ -224,10 +224,10 @@ def runs(address: str) -> int:
 def show_next(keep: Path | None, folder: Path) -> None:
     click.secho("What next", bold=True)
     if keep is None:
-        click.echo("  headrace demo --keep my-skills     writes these files where you can change them")
+        click.echo("  headrace demo --keep my-skills        writes these files where you can change them")
     else:
         where = shlex.quote(os.path.relpath(folder))
-        click.echo(f"  headrace check {where}     says what is understood of them")
-        click.echo(f"  headrace serve {where}     serves them, at http://127.0.0.1:8000")
-    click.echo("  headrace serve model.onnx          serves a model of yours")
+        click.echo(f"  headrace check {where}   says what is understood of them")
+        click.echo(f"  headrace serve {where}   serves them, at http://127.0.0.1:8000")
+    click.echo("  headrace serve model.onnx             serves a model of yours")
     click.echo("  headrace schema > skill.schema.json   lets an editor complete skill.yaml")
