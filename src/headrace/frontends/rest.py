@@ -20,6 +20,7 @@ from headrace.frontends.extensions import Extensions
 from headrace.frontends.headers import read_headers
 from headrace.frontends.load_api import LoadApi
 from headrace.frontends.routes import get, request_id_of, respond
+from headrace.frontends.skills import skill_routes
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
 from headrace.lifecycle.watcher import Watcher
@@ -47,6 +48,7 @@ def make_app(
     model = "/v2/models/{model}"
     version = model + "/versions/{version:digits}"
     routes = [
+        *skill_routes(desk),  # before the others: the one route here that has to be fast
         get("/v2/health/live", rest.live),
         get("/v2/health/ready", rest.ready),
         get("/v2", rest.server_metadata),
