@@ -128,7 +128,7 @@ def test_shows_what_a_skill_takes_and_gives(tmp_path):
     for expected in (
         "how a message sounds",
         "callers get mood: labels",
-        "['bad', 'good']",
+        "labels [bad, good]",
         "99 of 100 answers within 60 ms",
         "before other skills",
     ):
