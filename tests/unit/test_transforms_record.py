@@ -112,7 +112,7 @@ def test_what_is_no_record_is_refused(content, reason):
 @pytest.mark.parametrize(
     ("feature", "reason"),
     [
-        ("numbr", "write number"),
+        ("figure", "write number"),
         ([], "needs categories"),
         (["a", "a"], "a category twice"),
         ({"number": {"default": "x"}}, "the default of feature 'f' must be a number"),
