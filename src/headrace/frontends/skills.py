@@ -23,6 +23,7 @@ from headrace.errors import (
     NotFound,
     RequestTimeout,
     UnknownVariant,
+    UnknownVersion,
 )
 from headrace.frontends.asgi import AsgiExchange, send_response
 from headrace.frontends.desk import Desk, Route, error_response, unexpected
@@ -305,6 +306,8 @@ class SkillList:
     def _described(self, name: str) -> dict[str, Any]:
         """A skill and its variants; what it takes and gives is known once a version of it is ready."""
         versions = self._skills.desk.catalog.versions(name)
+        if not versions:
+            raise UnknownVersion(name, None)
         shown = next((each for each in reversed(versions) if each.accepts), versions[-1])
         config = shown.source.config
         described: dict[str, Any] = {
