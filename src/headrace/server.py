@@ -94,8 +94,8 @@ class Server:
         metrics = Metrics(self._waiting, statistics)
         self._observers = [metrics, statistics, LogObserver()]
         listener = self._listen()
-        self.catalog.start(self._seen.found.values())
         self.watcher = Watcher(self._paths, self.settings, self.catalog, self._seen, self._give_up)
+        self.catalog.start(self._seen.found.values())
         self.desk = desk = Desk(self.catalog, self.settings, time.perf_counter, self._transcoder)
         http = HttpServer(self._http_config(desk, metrics, statistics))
         with self._signals_handled():
@@ -147,8 +147,9 @@ class Server:
         return listener
 
     def _http_config(self, desk: Desk, metrics: Metrics, statistics: Statistics) -> uvicorn.Config:
+        self.app = make_app(desk, metrics.exposition, statistics.json, self._log_settings, self.watcher)
         return uvicorn.Config(
-            make_app(desk, metrics.exposition, statistics.json, self._log_settings, self.watcher),
+            self.app,
             http=functools.partial(LeanProtocol, desk=desk),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",

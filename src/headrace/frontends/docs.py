@@ -80,7 +80,7 @@ def read_description() -> dict[str, Any]:
 def render(spec: dict[str, Any]) -> str:
     """The page."""
     info = spec["info"]
-    tags = [(tag["name"], tag["description"], anchor(tag["name"])) for tag in spec["tags"]]
+    tags = [(tag["name"], tag["description"], "about-" + anchor(tag["name"])) for tag in spec["tags"]]
     menu = "".join(f'<li><a href="#{where}">{escape(name)}</a></li>' for name, _, where in tags)
     sections = "".join(
         f'<section aria-labelledby="{where}"><h2 id="{where}">{escape(name)}</h2>'
