@@ -174,8 +174,8 @@ def note(text: str) -> None:
 
 def wait(served: Served) -> None:
     log, folder = os.path.relpath(served.log), os.path.relpath(built.SKILLS)
-    console.print(f"Serving {folder} on http://{served.address} until Ctrl-C; its log is {log}")
     with contextlib.suppress(KeyboardInterrupt):
+        console.print(f"Serving {folder} on http://{served.address} until Ctrl-C; its log is {log}")
         served.wait()
 
 
