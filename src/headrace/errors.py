@@ -7,6 +7,7 @@ HeadraceError
 │   └── InvalidItem           understood, and the model can do nothing with what it holds
 ├── NotFound                  no such model
 │   ├── UnknownVersion        the model is there, the version is not
+│   ├── UnknownVariant        the skill is there, the variant is not
 │   └── NoSuchRegion          no shared memory of that name is registered
 ├── Unsupported               part of the protocol that this server does not speak
 │   └── UnsupportedCoding     the body is compressed with something else than gzip or deflate
