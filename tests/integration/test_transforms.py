@@ -60,6 +60,13 @@ SKILLS = {
           y: {from: y}
         transform: {timeout_ms: 1000}
         """,
+    "rough": """
+        inputs:
+          words: {value: text}
+        outputs:
+          y: {from: y}
+        transform: {timeout_ms: 200}
+        """,
 }
 CODE = """
     import headrace
@@ -74,6 +81,17 @@ CODE = """
 
         def after(self, outputs):
             return {"letters": outputs["y"][0] / 10, "words": outputs["y"][1] / 10}
+"""
+ROUGH_CODE = """
+    import os
+
+    class Transform:
+        def before(self, item):
+            while item["words"] == "hang":
+                pass
+            if item["words"] == "die":
+                os._exit(3)
+            return {"x": [1 / len(item["words"]), 0]}
 """
 
 
@@ -100,6 +118,8 @@ def lay_out(folder: Path) -> None:
     )
     graphs.times(folder / "own" / "model.onnx", 10.0)
     (folder / "own" / "transform.py").write_text(dedent(CODE))
+    graphs.times(folder / "rough" / "model.onnx", 10.0)
+    (folder / "rough" / "transform.py").write_text(dedent(ROUGH_CODE))
 
 
 def file_types() -> list[str]:
@@ -258,3 +278,16 @@ def test_own_code_runs_before_and_after_the_model(ask):
 
 def test_what_own_code_refuses_is_the_senders_to_change(ask):
     assert ask.infer("own", strings("words", "")).error == "say something"
+
+
+@pytest.mark.parametrize("word", ["hang", "die"])
+def test_own_code_that_hangs_or_dies_costs_its_own_request(ask, word):
+    answer = ask.infer("rough", strings("words", word))
+    assert (answer.status, answer.json()["code"]) == (500, "worker_lost")
+    assert ask.infer("own", strings("words", "one")).status == 200
+    assert arrays(ask.infer("rough", strings("words", "ok")))["y"].tolist() == [[5, 0]]
+
+
+def test_own_code_that_raises_is_answered_with_its_line(ask):
+    answer = ask.infer("rough", strings("words", ""))
+    assert "before failed at transform.py, line 10: ZeroDivisionError" in answer.error
