@@ -13,6 +13,9 @@ from headrace.cli.query import Body, Json, Metadata, Query, encode, split_body
 from headrace.cli.values import Tensor
 from headrace.messages import Datatype
 
+JSON = {"Content-Type": "application/json"}
+ITEMS_FAULT = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
+"""What an item is answered with that cannot be answered."""
 HEADER_LENGTH = "Inference-Header-Content-Length"
 UNKNOWN = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND})
 """What servers of the protocol answer for a model they do not have."""
@@ -56,8 +59,52 @@ class Client:
         """Ask with a whole body, as it is."""
         return self._infer(query, split_body(content))
 
+    def describe(self, path: str, skill: str) -> Json:
+        """What a skill takes and gives."""
+        answer = self._request("GET", path)
+        if not answer.is_ok:
+            self._refuse_skill(skill, answer)
+        described: Json = self._json(answer)
+        if not described.get("inputs"):
+            raise click.ClickException(
+                f"skill '{skill}' is not ready: {described.get('reason') or 'it is loading'}"
+            )
+        return described
+
+    def ask(self, path: str, skill: str, item: Json) -> Answer:
+        """Ask a skill for one item's answer."""
+        answer = self._request("POST", path, json.dumps(item).encode(), JSON)
+        if not answer.is_ok:
+            self._refuse_skill(skill, answer)
+        return answer
+
+    def ask_each(self, path: str, skill: str, items: list[Json]) -> list[Json]:
+        """Ask a skill for the answers, or errors, of several items in one request."""
+        answer = self._request("POST", path, json.dumps({"items": items}).encode(), JSON)
+        content = self._json(answer)
+        if answer.is_ok:
+            answers: list[Json] = content["answers"]
+            return answers
+        if answer.status in ITEMS_FAULT and len(items) > 1:
+            # All of them failed, and the answer has the first's error only.
+            return [each for item in items for each in self.ask_each(path, skill, [item])]
+        if answer.status not in ITEMS_FAULT or not isinstance(content, dict) or "error" not in content:
+            self._refuse_skill(skill, answer)
+        return [{"error": {"code": content.get("code", ""), "message": content["error"]}}]
+
+    def _refuse_skill(self, skill: str, answer: Answer) -> NoReturn:
+        """Raise the server's error, or say what there is instead of a skill that it does not know."""
+        content = self._json(answer)
+        if not (isinstance(content, dict) and "error" in content):
+            raise self._foreign(answer)
+        if content.get("code") == "not_found":
+            listed = self._request("GET", "/v1/skills")
+            there = ", ".join(each["name"] for each in self._json(listed)["skills"]) if listed.is_ok else ""
+            raise click.ClickException(f"{self._url} has no skill '{skill}'; it has: {there}")
+        raise click.ClickException(content["error"])
+
     def _infer(self, query: Query, body: Body) -> Answer:
-        headers = {"Content-Type": "application/json"}
+        headers = JSON
         if body.header_length is not None:
             headers = {
                 "Content-Type": "application/octet-stream",
