@@ -20,7 +20,6 @@ from headrace.errors import (
     DeadlineExceeded,
     HeadraceError,
     InvalidRequest,
-    NotFound,
     RequestTimeout,
     UnknownVariant,
     UnknownVersion,
@@ -378,7 +377,7 @@ def name_of(catalog: Catalog, name: str, variant: str) -> str:
     """
     versions = catalog.versions(name)
     if not versions:
-        raise NotFound(name)
+        raise UnknownVersion(name, None)
     variants = versions[-1].source.config.variants
     if variant not in variants:
         raise UnknownVariant(name, variant, ", ".join(variants))
