@@ -140,7 +140,7 @@ class Desk:
             policies = config if config.has_policies else None
             codec = Codec(model_spec, entry, RequestDecoder(entry.spec), encoder, policies)
             # What was swapped or unloaded since the last time is forgotten here.
-            kept = {each: known for each, known in self._codecs.items() if each.was_ready and each.accepts}
+            kept = {each: known for each, known in self._codecs.items() if each.accepts}
             self._codecs = {**kept, version: codec}
         return codec
 

@@ -45,6 +45,7 @@ class Catalog:
         self._settings = settings
         self._clock = clock
         self._listener = report
+        self._loop = asyncio.get_running_loop()
         # The mutable state: all versions, and which of them requests were found to mean since the last change.
         self._found: dict[tuple[str, str | None], ModelVersion] = {}
         self._models: dict[str, dict[str, ModelVersion]] = {}
@@ -106,17 +107,21 @@ class Catalog:
 
     def remove(self, key: Key) -> None:
         """Its files are gone: answer what was accepted, and forget it."""
-        self._unload_coming(key)
-        self._take_out(key, "its files are gone")
+        self.drop(key, "its files are gone")
         self._tried.pop(key, None)
-        self._refused.pop(key, None)
-        self._unloaded.discard(key)
         self._gone[key] = None
         while len(self._gone) > MOST_GONE:
             forgotten = next(iter(self._gone))
             del self._gone[forgotten]
             self._deaths.pop(forgotten, None)
             self._listener(VersionForgotten(*forgotten))
+
+    def drop(self, key: Key, reason: str) -> None:
+        """Answer what was accepted and let go of it, whatever lies on disk."""
+        self._unload_coming(key)
+        self._take_out(key, reason)
+        self._refused.pop(key, None)
+        self._unloaded.discard(key)
 
     def unload(self, name: str) -> None:
         """Answer what was accepted and let go of all versions; they stay in the index.
@@ -215,8 +220,7 @@ class Catalog:
         """To be called every now and then."""
         for version in self._everything():
             version.watch()
-        for version in self._leaving.watch():
-            self._let_go(version)
+        self._watch_leaving()
         self._settle()
 
     @property
@@ -283,6 +287,12 @@ class Catalog:
 
     def _leave(self, version: ModelVersion, reason: str) -> None:
         self._leaving.add(version, version.not_ready(reason))
+        # At once, where there is nothing to answer; after whatever goes on now, since that may be its own report.
+        self._loop.call_soon(self._watch_leaving)
+
+    def _watch_leaving(self) -> None:
+        for version in self._leaving.watch():
+            self._let_go(version)
 
     def _let_go(self, version: ModelVersion) -> None:
         """It has ended: nothing of it is left, and files that were made for it alone go too."""

@@ -70,7 +70,7 @@ class Watcher:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._stale: set[Key] = set()
         self._has_stale = asyncio.Event()
-        catalog.waits_for = self._waits_for()
+        catalog.waits_for = tuple(map(str, seen.missing or ([] if seen.found else self._paths)))
 
     async def run(self) -> None:
         """Follow what changes until cancelled."""
@@ -125,7 +125,7 @@ class Watcher:
             wanted = {each.source.version for each in versions}
             for version in self._catalog.loaded(name):
                 if version.source.version not in wanted:
-                    self._catalog.remove((name, version.source.version))
+                    self._catalog.drop((name, version.source.version), "the model is loaded without it")
 
     async def unload(self, name: str) -> None:
         """Send nobody to the model any more; it stays unloaded until its files change or somebody loads it.
@@ -175,6 +175,7 @@ class Watcher:
                         pass
             if not self._stale:
                 self._has_stale.clear()
+            self._catalog.waits_for = self._still_waited_for()
 
     def _may_follow(self, key: Key) -> bool:
         """Whoever wants nothing watched wants a version back all the same whose files a worker found changed."""
@@ -183,18 +184,17 @@ class Watcher:
     async def _look(self) -> None:
         before = self._seen
         seen = self._seen = await aside(partial(scan, self._paths, self._settings.model_name, before))
-        self._catalog.waits_for = self._waits_for()
         if seen.problem and seen.problem != before.problem:
             log.error("paths_not_read", reason=seen.problem)
         for path in set(seen.missing) - set(before.missing):
             log.error("path_gone", path=str(path))
 
-    def _waits_for(self) -> tuple[str, ...]:
-        """What models are to come from, until there are any."""
-        if self._seen.missing:
-            return tuple(map(str, self._seen.missing))
-        is_waiting = bool(self._settings.wait_for_models_s) and not self._seen.found
-        return tuple(map(str, self._paths)) if is_waiting else ()
+    def _still_waited_for(self) -> tuple[str, ...]:
+        """What models are to come from, until all that came is being loaded."""
+        if not self._catalog.waits_for or not self._seen.missing:
+            is_all_tried = self._seen.found.keys() <= self._catalog.tried().keys()
+            return () if self._seen.found and is_all_tried else self._catalog.waits_for
+        return tuple(map(str, self._seen.missing))
 
 
 async def settled(versions: list[ModelVersion]) -> None:
