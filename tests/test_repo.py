@@ -21,7 +21,13 @@ OTHERS = sorted(
     if "__pycache__" not in path.parts
 )
 
-POLICIES = ("batching/policy.py", "batching/latency.py", "admission/gate.py", "lifecycle/state.py")
+POLICIES = (
+    "batching/policy.py",
+    "batching/latency.py",
+    "admission/gate.py",
+    "lifecycle/state.py",
+    "lifecycle/changes.py",
+)
 IMPURE = {"asyncio", "threading", "time", "random", "socket", "logging"}
 
 UNHEARD: set[str] = set()
