@@ -20,7 +20,7 @@ from headrace.frontends.extensions import Extensions
 from headrace.frontends.headers import read_headers
 from headrace.frontends.load_api import LoadApi
 from headrace.frontends.routes import get, request_id_of, respond
-from headrace.frontends.skills import skill_routes
+from headrace.frontends.skills import SkillsFirst, skill_routes
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
 from headrace.lifecycle.watcher import Watcher
@@ -48,7 +48,7 @@ def make_app(
     model = "/v2/models/{model}"
     version = model + "/versions/{version:digits}"
     routes = [
-        *skill_routes(desk),  # before the others: the one route here that has to be fast
+        *skill_routes(desk),
         get("/v2/health/live", rest.live),
         get("/v2/health/ready", rest.ready),
         get("/v2", rest.server_metadata),
@@ -68,7 +68,7 @@ def make_app(
             get(prefix + "/stats", rest.model_statistics),
             StarletteRoute(prefix + "/infer", InferRoute(desk), methods=["POST"]),
         ]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: not_routed})
+    app = SkillsFirst(routes, exception_handlers={HTTPException: not_routed})
     app.router.redirect_slashes = False  # a path with a slash at its end is another path, and not there
     return app
 
