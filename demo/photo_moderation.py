@@ -73,8 +73,6 @@ def pixels(file: Path, *, passes_jpeg: bool) -> np.ndarray:
     margin = (WHOLE - MIDDLE) // 2
     box = (margin, margin, margin + MIDDLE, margin + MIDDLE)
     with Image.open(file) as opened:
-        if not passes_jpeg:
-            opened.draft(None, (2 * WHOLE, 2 * WHOLE))  # of a PNG, it changes nothing
         small = opened.convert("RGB").resize((WHOLE, WHOLE), Image.Resampling.BILINEAR).crop(box)
     if passes_jpeg:
         compressed = BytesIO()

@@ -109,10 +109,15 @@ def test_a_broken_description_of_an_image_costs_nothing():
     assert tensor(encoded(PHOTO, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")).shape == (3, 70, 100)
 
 
-def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same():
+def test_a_large_jpeg_is_decoded_whole_unless_the_skill_says_otherwise():
+    content = encoded(gradient(1400, 2000), "JPEG", quality=95)
+    assert Photos("photo", Picture(size=(80, 80))).decoded(content).size == (2000, 1400)
+
+
+def test_a_large_jpeg_decoded_smaller_looks_the_same():
     large = gradient(1400, 2000)
     content = encoded(large, "JPEG", quality=95)
-    photos = Photos("photo", Picture(size=(80, 80), layout="NHWC"))
+    photos = Photos("photo", Picture(size=(80, 80), layout="NHWC", reduced=True))
     assert photos.decoded(content).size == (250, 175), "an eighth, which is more than twice what is wanted"
     whole = Image.fromarray(large).resize((114, 80), Image.Resampling.BILINEAR).crop((17, 0, 97, 80))
     assert np.abs(photos.tensor(content).astype(int) - np.asarray(whole)).mean() < 2

@@ -77,7 +77,7 @@ class Photos:
             raise InvalidItem(
                 f"'{self._name}' has {width} x {height} pixels, and {self._picture.max_pixels} are the limit: send it smaller"
             )
-        if image.format == "JPEG" and (least := self._least(image)):
+        if self._picture.reduced and image.format == "JPEG" and (least := self._least(image)):
             image.draft(None, least)
         with reading(self._name):
             image.load()

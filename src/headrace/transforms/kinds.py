@@ -79,6 +79,7 @@ class Picture(msgspec.Struct, frozen=True):
         max_pixels: of an image as it is sent; a larger one is refused unread.
         resample: how pixels between pixels are found.
         datatype: None for FP32 where numbers are scaled or shifted, else UINT8.
+        reduced: whether a JPEG much larger than needed may be decoded at half its size or less.
     """
 
     size: Size | None = None
@@ -95,6 +96,7 @@ class Picture(msgspec.Struct, frozen=True):
         default="bilinear", name="filter"
     )
     datatype: Literal["FP32", "UINT8"] | None = None
+    reduced: bool = False
 
 
 class ImageStep(msgspec.Struct, frozen=True, tag_field="kind", tag="image"):
