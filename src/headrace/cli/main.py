@@ -5,11 +5,12 @@ from importlib import import_module
 import click
 
 COMMANDS = {
-    "serve": "Serve models over HTTP.",
+    "serve": "Serve skills and models over HTTP.",
     "check": "Validate models and skills without serving them.",
     "models": "Show what is inferred of models, and why one cannot be loaded.",
     "infer": "Ask a running server for an inference.",
     "demo": "Serve two small skills and ask them, to see how it goes.",
+    "completion": "Print what makes a shell complete commands and options.",
     "schema": "Print the JSON Schema of skill.yaml, for editors.",
 }
 
@@ -34,7 +35,9 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="headrace")
 def main() -> None:
-    """Serve AI models in real time: batched by themselves, isolated from each other, measured.
+    """Serve AI skills in real time: batched by themselves, isolated from each other, measured.
 
-    headrace serve resnet.onnx        is all it takes.
-    """
+    \b
+    headrace demo                     two small skills, to see how it goes
+    headrace serve skills/            a folder of skills or models, or a file
+    """  # noqa: D301 - the character with which click keeps lines apart

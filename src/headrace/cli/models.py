@@ -18,7 +18,9 @@ from headrace.errors import ConfigurationError
     metavar="MODEL:INPUT=VALUE",
     help="Lengths of this input may be padded with the value; what is shown says whether a run confirms it.",
 )
-@some_settings_options("instances", "threads", "max_batch_size", "profile_dir", "load_timeout_s")
+@some_settings_options(
+    "instances", "threads", "max_batch_size", "profile_dir", "load_timeout_s", "model_name"
+)
 def command(paths: tuple[Path, ...], pad: tuple[str, ...], *, as_json: bool, **options: Any) -> None:
     """Show what is inferred of models, and why one cannot be loaded.
 
@@ -35,7 +37,7 @@ def command(paths: tuple[Path, ...], pad: tuple[str, ...], *, as_json: bool, **o
 
     settings = make_settings(options, pad)
     try:
-        sources = find_sources(paths)
+        sources = find_sources(paths, settings.model_name)
     except ConfigurationError as exc:
         raise click.ClickException(str(exc)) from exc
     found = asyncio.run(survey(settings, sources))

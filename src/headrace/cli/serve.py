@@ -20,9 +20,11 @@ from headrace.errors import ConfigurationError
 )
 @settings_options
 def command(paths: tuple[Path, ...], pad: tuple[str, ...], **options: Any) -> None:
-    """Serve models over HTTP (Open Inference Protocol).
+    """Serve skills and models over HTTP: the skills API, and the Open Inference Protocol.
 
-    PATHS are .onnx files, folders of them, or folders like NAME/1/model.onnx with a folder for each version.
+    PATHS are folders of skills (skill.yaml), .onnx files, folders like NAME/1/model.onnx with a folder for each version,
+    and repositories of Triton, TensorFlow Serving, OpenVINO Model Server, MLServer and KServe as they are. `headrace check
+    PATH` says beforehand what will be served.
     """
     from headrace.server import Server
     from headrace.telemetry import logs

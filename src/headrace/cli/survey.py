@@ -15,6 +15,7 @@ from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
 from headrace.messages import TensorSpec
 from headrace.repository.source import Source
+from headrace.routing.entry import entry_of
 
 POLL_S = 0.05
 SAID_EVERY_S = 10.0
@@ -70,7 +71,7 @@ class Progress:
 
 def described(version: ModelVersion) -> Found:
     snapshot, source = version.snapshot(), version.source
-    spec = snapshot.spec
+    spec = entry_of(version).spec
     found: Found = {
         "name": source.name,
         "version": source.version,
