@@ -179,6 +179,19 @@ class Path:
         self.pipeline.attach(self.channels, self.spec, LatencyModel(known))
         return self.channels[0]
 
+    def add_worker(self) -> PuppetChannel:
+        """One more is there, with one instance."""
+        channel = PuppetChannel(self.pipeline.dispatch, self.clock)
+        self.channels.append(channel)
+        self.all_channels.append(channel)
+        self.pipeline.extend([channel])
+        return channel
+
+    def lose_one(self, channel: PuppetChannel) -> None:
+        """The worker with that instance died, and the others go on."""
+        self.channels.remove(channel)
+        self.pipeline.detach([channel])
+
     def lose_worker(self) -> None:
         """It died: as the supervisor tells the pipeline."""
         self.pipeline.detach(self.channels)

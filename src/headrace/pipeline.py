@@ -122,6 +122,8 @@ class Pipeline:
         if ticket.drop():
             self._queue.forget(ticket)
             self._report(RequestsDropped(self.spec.name, self.spec.version, 1))
+            if ticket.is_retry:
+                self._wake()  # an instance may have been kept free for it
 
     def dispatch(self) -> None:
         """Send what waits to the instances that are free, the idle ones first."""
@@ -349,6 +351,7 @@ class Pipeline:
     def _on_alarm(self) -> None:
         self._alarm, self._alarm_at = None, inf
         self._expire()
+        self._wake()  # what expired may have been a suspect, for which an idle instance was kept free
 
 
 class Batch:

@@ -90,6 +90,17 @@ class PipelineMachine(RuleBasedStateMachine):
     def worker_dies(self):
         self.act(self.path.lose_worker)
 
+    @precondition(lambda self: self.path.channels)
+    @rule(data=st.data())
+    def one_worker_dies(self, data):
+        channel = data.draw(st.sampled_from(self.path.channels))
+        self.act(lambda: self.path.lose_one(channel))
+
+    @precondition(lambda self: self.path.channels)
+    @rule()
+    def one_more_worker_comes(self):
+        self.act(self.path.add_worker)
+
     @precondition(lambda self: not self.path.channels)
     @rule(instances=st.integers(1, 3), known=st.sampled_from(PROFILES))
     def start_worker(self, instances, known):

@@ -297,6 +297,48 @@ async def test_what_a_lost_worker_had_not_begun_just_waits_again(path):
     assert (staged.state, staged.is_retry) == (State.WAITING, False)
 
 
+async def test_one_worker_of_several_takes_only_its_own_batch_along(path):
+    first = path.start_worker(known=SLOW)
+    second = path.add_worker()
+    lost = path.submit(1)
+    await tick()
+    other = path.submit(2)
+    await tick()
+    path.lose_one(first)
+    assert (lost.is_retry, second.given) == (True, [[2]])
+    second.finish()
+    await tick()
+    second.finish()
+    assert rows_of(lost, other) == [[2], [4]]
+
+
+async def test_a_suspect_goes_on_when_another_worker_is_lost(path):
+    path.start_worker()
+    suspect = path.submit(1)
+    await tick()
+    path.lose_worker()
+    first = path.start_worker(known=SLOW)
+    second = path.add_worker()
+    await tick()
+    path.submit(2)
+    path.lose_one(second)
+    await tick()
+    assert path.pipeline.is_trying_suspect
+    assert first.given == [[1]]
+    first.finish()
+    assert suspect.client.rows == [2]
+    assert not path.pipeline.is_trying_suspect
+
+
+async def test_a_worker_that_joins_serves_what_waits(path):
+    path.start_worker(known=SLOW)
+    path.submit(1)
+    await tick()
+    path.submit(2)
+    await tick()
+    assert path.add_worker().given == [[2]]
+
+
 async def test_a_suspect_runs_with_nobody_beside_it(path):
     path.start_worker()
     suspect = path.submit(1, within=1)
