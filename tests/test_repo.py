@@ -9,6 +9,9 @@ import pytest
 
 from headrace import errors, events
 from headrace.protocol.status import HTTP_STATUS
+from headrace.repository.skill_mistakes import validated
+from headrace.repository.skill_yaml import json_schema
+from headrace.repository.yaml_tree import read_tree
 from headrace.telemetry import logs, metrics, statistics
 
 ROOT = Path(__file__).parents[1]
@@ -137,3 +140,27 @@ def test_every_excuse_gives_a_code_or_a_reason(path):
     for number, line in enumerate(path.read_text().splitlines(), 1):
         for kind, bare in EXCUSES.items():
             assert not bare.search(line), f"{name_of(path)}:{number}: say which rule, or why, after '{kind}'"
+
+
+BLOCKS = re.findall(
+    r"^```yaml\n(.*?)^```", (ROOT / "docs" / "skills.md").read_text(), re.MULTILINE | re.DOTALL
+)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_what_docs_skills_md_shows_of_skill_yaml_can_be_written_so(block):
+    _, mistakes, _ = validated(read_tree(block))
+    assert not mistakes
+
+
+def test_docs_skills_md_shows_every_key_of_skill_yaml_but_the_rare_ones():
+    page = (ROOT / "docs" / "skills.md").read_text()
+    rare = {"filter", "datatype", "reduced", "block", "std", "ids", "mask", "types", "tensors"}
+    keys = {
+        key
+        for section in json_schema()["$defs"].values()
+        for key in section.get("properties", {})
+        if key not in rare
+    }
+    missing = {key for key in keys if not re.search(rf"\b{key}\b", page)}
+    assert not missing, "show them in docs/skills.md, or say here that they are rare"

@@ -29,7 +29,7 @@ from headrace.pipeline import Pipeline
 from headrace.protocol import transcode
 from headrace.repository.source import Source
 from headrace.telemetry.logs import LogObserver, LogSettings
-from headrace.telemetry.metrics import Metrics
+from headrace.telemetry.metrics import Held, Metrics
 from headrace.telemetry.statistics import Statistics
 
 TICK_S = 0.5
@@ -220,11 +220,19 @@ class Server:
         for observer in self._observers:
             observer(event)
 
-    def _waiting(self) -> Iterator[tuple[str, str, int, int, bool]]:
+    def _waiting(self) -> Iterator[Held]:
         for version in self.catalog:
-            held = version.pipeline.snapshot()
-            is_ready = version.state is VersionState.READY
-            yield version.source.name, version.source.version, held.waiting, held.waiting_bytes, is_ready
+            source, stages = version.source, [version.pipeline.snapshot()]
+            if version.transforms is not None:
+                stages.append(version.transforms.pipeline.snapshot())
+            yield (
+                source.name,
+                source.version,
+                sum(each.waiting for each in stages),
+                sum(each.waiting_bytes for each in stages),
+                version.state is VersionState.READY,
+                source.config.latency_p99_s,
+            )
 
     @contextlib.contextmanager
     def _signals_handled(self) -> Iterator[None]:

@@ -88,9 +88,14 @@ def test_deaths_are_those_of_the_worker():
 
 
 def test_gauges_are_asked_for_when_somebody_scrapes():
-    metrics = metrics_after(VersionChanged("m", "1", "READY", ""), waiting=[("m", "1", 7, 700, True)])
-    names = ("inference_waiting_requests", "inference_waiting_bytes", "model_ready")
-    assert [sample(metrics, name) for name in names] == [7, 700, 1]
+    metrics = metrics_after(VersionChanged("m", "1", "READY", ""), waiting=[("m", "1", 7, 700, True, 0.06)])
+    names = (
+        "inference_waiting_requests",
+        "inference_waiting_bytes",
+        "model_ready",
+        "skill_objective_seconds",
+    )
+    assert [sample(metrics, name) for name in names] == [7, 700, 1, 0.06]
 
 
 def test_every_metric_is_described_before_anything_happened():
@@ -120,7 +125,7 @@ def both_after(*events, waiting=()):
     return metrics
 
 
-ONE = [("m", "1", 2, 0, True)]
+ONE = [("m", "1", 2, 0, True, None)]
 
 
 def test_tritons_names_are_written_to_the_letter():
@@ -146,7 +151,7 @@ def test_failures_have_tritons_reasons():
 
 
 def test_a_name_is_quoted_as_the_format_has_it():
-    text = both_after(waiting=[('a"b\\c', "1", 0, 0, True)]).exposition()[0].decode()
+    text = both_after(waiting=[('a"b\\c', "1", 0, 0, True, None)]).exposition()[0].decode()
     assert r'nv_inference_count{model="a\"b\\c",version="1"} 0' in text
     assert list(text_string_to_metric_families(text))
 

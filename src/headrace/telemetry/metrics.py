@@ -53,10 +53,13 @@ GAUGES = {
     "inference_waiting_requests": "Requests in the queue.",
     "inference_waiting_bytes": "Bytes of tensors in the queue.",
     "model_ready": "1 while the version answers requests.",
+    "skill_objective_seconds": "Promised p99 latency, where the skill promises one.",
 }
 
 Key = tuple[str, str]
-Waiting = Callable[[], Iterable[tuple[str, str, int, int, bool]]]
+Held = tuple[str, str, int, int, bool, float | None]
+"""Of a version: its model and number, requests and bytes that wait, whether it is ready, the promised p99 in seconds."""
+Waiting = Callable[[], Iterable[Held]]
 
 
 class Families:
@@ -164,7 +167,7 @@ class Metrics:
                 of_version = failures.setdefault((model, version), {})
                 reason = triton.reason_of(outcome)
                 of_version[reason] = of_version.get(reason, 0) + count
-        for model, version, waiting, _, _ in self._waiting():
+        for model, version, waiting, *_ in self._waiting():
             entry = self._statistics.json(model, version)
             yield triton.figures(model, version, entry, failures.get((model, version), {}), waiting)
 
@@ -187,7 +190,8 @@ class Metrics:
         gauges = [GaugeMetricFamily(name, text, labels=LABELS) for name, text in GAUGES.items()]
         for model, version, *values in self._waiting():
             for gauge, value in zip(gauges, values, strict=True):
-                gauge.add_metric([model, version], float(value))
+                if value is not None:
+                    gauge.add_metric([model, version], float(value))
         yield from gauges
 
     def _count_batch(self, event: BatchDone) -> None:
