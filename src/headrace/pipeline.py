@@ -347,11 +347,12 @@ class Pipeline:
             self._queue.put_last(ticket, last)
         else:
             self._refuse([ticket], ticket.timeout_error())
+        if ticket.is_retry:
+            self._wake()  # an instance may have been kept free for it
 
     def _on_alarm(self) -> None:
         self._alarm, self._alarm_at = None, inf
         self._expire()
-        self._wake()  # what expired may have been a suspect, for which an idle instance was kept free
 
 
 class Batch:
