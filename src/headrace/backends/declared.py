@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from headrace.backends.base import Backend, Declared
+from headrace.backends.base import Backend, Declared, ItemErrors
 from headrace.errors import LoadFailed
 from headrace.messages import Shape
 from headrace.model_config import DeclaredTensor, ModelConfig
@@ -53,13 +53,19 @@ class DeclaredBackend:
                 name: inward(array, *self._reshaped_inputs[name]) if name in self._reshaped_inputs else array
                 for name, array in inputs.items()
             }
-        outputs = self._backend.run(inputs, wanted)
-        if self._reshaped_outputs:
-            outputs = [
-                outward(array, *self._reshaped_outputs[name]) if name in self._reshaped_outputs else array
-                for name, array in zip(wanted, outputs, strict=True)
-            ]
-        return outputs
+        try:
+            return self._declared(self._backend.run(inputs, wanted), wanted)
+        except ItemErrors as exc:
+            raise ItemErrors(self._declared(exc.outputs, wanted), exc.errors) from exc
+
+    def _declared(self, outputs: list[np.ndarray], wanted: list[str]) -> list[np.ndarray]:
+        """Outputs in their declared shapes; where all rows failed there may be none."""
+        if not self._reshaped_outputs:
+            return outputs
+        return [
+            outward(array, *self._reshaped_outputs[name]) if name in self._reshaped_outputs else array
+            for name, array in zip(wanted, outputs, strict=False)
+        ]
 
 
 def check_inputs(declared: tuple[DeclaredTensor, ...], found: tuple[Declared, ...]) -> None:

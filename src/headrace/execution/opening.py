@@ -177,7 +177,7 @@ def check_batch_axis(backend: Backend) -> None:
         LoadFailed: it has not.
     """
     for each in (*backend.inputs, *backend.outputs):
-        if each.axes is not None and isinstance(each.axes[0], int):
+        if each.axes and isinstance(each.axes[0], int):
             raise LoadFailed(
                 f"max_batch_size is above 0, and the first axis of '{each.name}' is always {each.axes[0]}: the model does "
                 "not support batching; say max_batch_size: 0 and give all dims"
