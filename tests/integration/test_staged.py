@@ -32,6 +32,8 @@ class Transform:
             raise KeyError("lost")
         if item["text"] == "bad":
             raise InvalidItem("no bad words")
+        if item["text"] == "slow":
+            time.sleep(0.05)
         return {"x": [len(item["text"]), item["more"], 2, 3]}
 
     def after(self, outputs):
@@ -147,6 +149,15 @@ def test_an_item_that_hangs_or_kills_its_worker_costs_only_itself(server: Runnin
     assert answer_of(ask(server, "four", 7)) == [{"total": 32}]
 
 
+def test_the_time_limit_is_an_items_and_not_that_of_all_that_share_its_run(server: RunningServer):
+    version = server.server.catalog.find("coded", None)
+    deaths = version.transforms.snapshot().deaths
+    with Wire(server.host, server.port) as wire:
+        answer = wire.post("/v1/skills/coded", {"items": [{"text": "slow", "more": 1}] * 20})
+    assert answer.json()["answers"] == [{"total": 20.0}] * 20
+    assert version.transforms.snapshot().deaths == deaths
+
+
 def ask_plain(server: RunningServer) -> Answer:
     with Wire(server.host, server.port) as wire:
         return wire.infer("plain", {"inputs": [tensor("x", "FP32", [1, 4], [1, 2, 3, 4])]})
@@ -203,10 +214,12 @@ def test_a_client_that_goes_away_leaves_nothing_waiting(server: RunningServer):
 
 
 def test_no_process_is_left(folder: Path, profiles: Path):
-    before = set(children(os.getpid()))
     with run_server([folder / "coded"], profile_dir=profiles) as running:
         assert answer_of(ask(running, "a", 1)) == [{"total": 14}]
-    assert set(children(os.getpid())) <= before
+        version = running.server.catalog.find("coded", None)
+        pids = {*version.snapshot().pids, *version.transforms.snapshot().pids}
+        assert pids <= set(children(os.getpid()))
+    assert not pids & set(children(os.getpid()))
 
 
 def test_a_skill_whose_code_cannot_be_loaded_says_where(tmp_path: Path, profiles: Path):

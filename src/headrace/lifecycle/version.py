@@ -22,6 +22,7 @@ from headrace.messages import Datatype, ModelSpec
 from headrace.model_config import ModelConfig
 from headrace.pipeline import Limits, Pipeline
 from headrace.repository.source import Source
+from headrace.transforms.kinds import MOST_ROWS, item_limit_s
 
 HANGS_AFTER = 10
 """A run that takes so many times its usual upper bound is hanging; two may be in flight one after the other."""
@@ -29,7 +30,6 @@ HANGS_AFTER = 10
 TRANSFORM = "transform"
 TRANSFORM_INSTANCES = 2
 """So that one item that hangs leaves a way for the others until it is ended."""
-TRANSFORM_TIMEOUT_S = 1.0
 
 
 def needs_transform_worker(steps: dict[str, Any]) -> bool:
@@ -299,12 +299,9 @@ class ModelVersion:
 
     @property
     def _hang_floor_s(self) -> float:
-        """A transform has a time limit of its own, since it is code of a user's that usually takes milliseconds."""
+        """A transform's own alarm ends an item that takes too long; here only what no alarm ends, like a stopped process."""
         if self.source.backend == TRANSFORM:
-            limit_s: float = self.source.config.steps.get("transform", {}).get(
-                "timeout_s", TRANSFORM_TIMEOUT_S
-            )
-            return limit_s
+            return MOST_ROWS * item_limit_s(self.source.config.steps)
         return self._settings.hang_floor_s
 
     def _on_refused(self, worker: Worker, reason: str) -> None:

@@ -14,9 +14,18 @@ from headrace.backends.base import Declared, ItemErrors
 from headrace.errors import InferenceFailed, InvalidItem, InvalidRequest, LoadFailed
 from headrace.messages import Datatype, ModelSpec, TensorSpec
 from headrace.model_config import ModelConfig
+from headrace.transforms.alarm import Alarm
 from headrace.transforms.code import UserCode, datatype_of
 from headrace.transforms.image import Photos
-from headrace.transforms.kinds import ImageStep, Picture, Steps, ValueStep, parse_steps
+from headrace.transforms.kinds import (
+    MOST_ROWS,
+    ImageStep,
+    Picture,
+    Steps,
+    ValueStep,
+    item_limit_s,
+    parse_steps,
+)
 from headrace.transforms.steps import (
     AFTER,
     BEFORE,
@@ -28,7 +37,6 @@ from headrace.transforms.steps import (
 )
 
 ITEM = "item"
-MOST_ROWS = 64
 NAME = "transform"
 
 
@@ -44,6 +52,7 @@ class TransformBackend:
         self._photos: dict[str, tuple[str, Photos]] = {}
         self._values: dict[str, tuple[str, Photos | None]] = {}
         self._code: UserCode | None = None
+        self._alarm: Alarm
 
     def load(self, path: Path, threads: int, config: ModelConfig) -> None:  # noqa: ARG002 - the files are in the steps
         """Read the steps.
@@ -58,6 +67,7 @@ class TransformBackend:
             elif isinstance(step, ValueStep):
                 photos = Photos(name, Picture(resize="none")) if step.value == "image" else None
                 self._values[name] = (step.value, photos)
+        self._alarm = Alarm(item_limit_s(config.steps))
         if self._steps.transform is not None:
             self._code = UserCode(self._steps.transform)
         if self._values and (self._code is None or not self._code.has_before):
@@ -70,6 +80,7 @@ class TransformBackend:
         """Another with an object of the skill's class of its own."""
         other = TransformBackend()
         other._steps, other._photos, other._values = self._steps, self._photos, self._values
+        other._alarm = self._alarm
         if self._steps.transform is not None:
             other._code = UserCode(self._steps.transform)
         return other
@@ -88,11 +99,15 @@ class TransformBackend:
         items = inputs[ITEM].ravel().tolist()
         results = np.full(len(items), b"", object)
         errors: dict[int, Exception] = {}
-        for row, item in enumerate(items):
-            try:
-                results[row] = self._perform(item)
-            except (InvalidRequest, InferenceFailed) as exc:
-                errors[row] = exc
+        try:
+            for row, item in enumerate(items):
+                self._alarm.begin_item()
+                try:
+                    results[row] = self._perform(item)
+                except (InvalidRequest, InferenceFailed) as exc:
+                    errors[row] = exc
+        finally:
+            self._alarm.end()
         if errors:
             raise ItemErrors([results], errors)
         return [results]

@@ -12,6 +12,11 @@ import msgspec
 
 from headrace.errors import LoadFailed
 
+MOST_ROWS = 64
+"""Items of a run of the transform worker."""
+DECODING_S = 10.0
+"""For an item without code of the skill's own: the largest image that is taken is decoded in a fraction of it."""
+
 Size = tuple[int, int]
 Numbers = float | tuple[float, ...]
 ValueKind = Literal["text", "bytes", "number", "json", "image"]
@@ -206,6 +211,12 @@ def parse_steps(steps: dict[str, Any]) -> Steps:
         return msgspec.convert(steps, Steps)
     except msgspec.ValidationError as exc:
         raise LoadFailed(f"the skill's inputs and outputs cannot be read: {exc}") from exc
+
+
+def item_limit_s(steps: dict[str, Any]) -> float:
+    """Seconds one item may take in the transform worker, before and after the model each."""
+    limit_s: float = steps.get("transform", {}).get("timeout_s", DECODING_S)
+    return limit_s
 
 
 def fingerprint(steps: dict[str, Any]) -> str:
