@@ -13,6 +13,7 @@ from headrace.execution.arena import Region
 from headrace.execution.channel import InFlight
 from headrace.execution.wire import CREDITS, SLOTS, Done, Failed, Placed, RowError
 from headrace.messages import Datatype, Group, InferRequest, ModelSpec, TensorSpec, Wanted
+from headrace.model_config import NOTHING_SAID, ModelConfig
 from headrace.parts import Part
 from headrace.pipeline import Limits, Pipeline
 
@@ -162,11 +163,13 @@ class Path:
         spec: ModelSpec | None = None,
         max_rows: int = 4,
         max_queue_bytes: int = 1 << 20,
+        config: ModelConfig = NOTHING_SAID,
     ) -> None:
         self.clock = clock
         self.spec = spec or model()
         self.events: list[Event] = []
-        self.pipeline = Pipeline(self.spec, Limits(max_queue_bytes, max_rows), clock, self.events.append)
+        limits = Limits(max_queue_bytes, max_rows, config)
+        self.pipeline = Pipeline(self.spec, limits, clock, self.events.append)
         self.channels: list[PuppetChannel] = []
         self.all_channels: list[PuppetChannel] = []  # of all workers so far
 
@@ -197,9 +200,12 @@ class Path:
         self.pipeline.detach(self.channels)
         self.channels = []
 
-    def submit(self, value: float = 0, rows: int = 1, *, within: float = 5.0, **more) -> ClientTicket:
+    def submit(
+        self, value: float = 0, rows: int = 1, *, within: float = 5.0, level: int = 0, **more
+    ) -> ClientTicket:
         now = self.clock()
         accepted = ticket(value, rows, arrived=now, deadline=now + within, **more)
+        accepted.level = level
         self.pipeline.submit(accepted)
         return accepted
 
