@@ -149,6 +149,16 @@ def test_a_second_start_knows_what_the_first_one_measured(tmp_path: Path, profil
     assert len(set(profiles.glob("*.json")) - known) == 1
 
 
+def test_there_may_be_more_instances_than_one_message_has_descriptors_for(
+    tmp_path: Path, profiles: Path
+) -> None:
+    graphs.mlp(tmp_path / "mlp.onnx")
+    with run_server([tmp_path], profile_dir=profiles, instances=80) as server:
+        assert server.server.catalog.versions("mlp")[0].snapshot().instances == 80
+        with Wire(server.host, server.port) as wire:
+            assert wire.infer("mlp", ROW).status == 200
+
+
 def test_a_damaged_profile_is_measured_anew(tmp_path: Path) -> None:
     graphs.mlp(tmp_path / "mlp.onnx")
     folder = tmp_path / "profiles"

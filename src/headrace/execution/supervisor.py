@@ -45,6 +45,7 @@ class Worker:
         theirs.close()
         self._pidfd = os.pidfd_open(self._process.pid)
         self._is_stopping = False
+        self._early: list[int] = []  # descriptors whose report is still to come
         send_load(self._control, load)
         self._control.setblocking(False)
         self._loop.add_reader(self._control.fileno(), self._on_report)
@@ -67,7 +68,7 @@ class Worker:
     def _on_report(self) -> bool:
         """Take one report in; False if there is none."""
         try:
-            received = receive_report(self._control)
+            received = receive_report(self._control, self._early)
         except BlockingIOError:
             return False
         if received is None:
@@ -106,3 +107,5 @@ class Worker:
         if self._control.fileno() >= 0:
             self._loop.remove_reader(self._control.fileno())
             self._control.close()
+        while self._early:
+            os.close(self._early.pop())

@@ -1,6 +1,5 @@
 """The messages between gateway and worker: msgpack arrays, one a SEQPACKET datagram, one a batch each way."""
 
-import array
 import os
 import socket
 
@@ -149,6 +148,8 @@ DESCRIPTORS = 1 + 2 * SLOTS
 """Passed for an instance: its socket, then for each slot the input and the output region."""
 MOST_DESCRIPTORS = 250
 """In one message; the kernel passes at most 253."""
+MORE = b"more"
+"""A message that brings nothing but descriptors, since they are too many for the one that follows."""
 
 
 def send_load(control: socket.socket, load: Load) -> None:
@@ -162,24 +163,31 @@ def receive_load(control: socket.socket) -> Load:
     Raises:
         ConnectionError: the gateway has closed its end.
     """
-    received = _receive_in_memory(control)
+    received = _receive_in_memory(control, [])
     if received is None:
         raise ConnectionError("nothing is to be opened any more")
     return _decode_load(received[0])
 
 
 def send_report(control: socket.socket, report: Ready | LoadRefused, fds: list[int]) -> None:
-    """Send a report with descriptors."""
+    """Send a report with descriptors, however many."""
+    while len(fds) > MOST_DESCRIPTORS:
+        first, fds = fds[:MOST_DESCRIPTORS], fds[MOST_DESCRIPTORS:]
+        socket.send_fds(control, [MORE], first)
     _send_in_memory(control, encode(report), fds)
 
 
-def receive_report(control: socket.socket) -> tuple[Ready | LoadRefused, list[int]] | None:
+def receive_report(control: socket.socket, before: list[int]) -> tuple[Ready | LoadRefused, list[int]] | None:
     """A report and the descriptors that came with it; None when the worker has closed its end.
+
+    Args:
+        control: the gateway's end.
+        before: where descriptors are kept that came before their report; the same list each time.
 
     Raises:
         BlockingIOError: there is none now.
     """
-    received = _receive_in_memory(control)
+    received = _receive_in_memory(control, before)
     return None if received is None else (_decode_report(received[0]), received[1])
 
 
@@ -188,24 +196,24 @@ def _send_in_memory(control: socket.socket, content: bytes, fds: list[int]) -> N
     memory = linux.create_memory("headrace message")
     try:
         os.write(memory, content)
-        passed = array.array("i", [memory, *fds])
-        control.sendmsg([b"memory"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
+        socket.send_fds(control, [b"memory"], [memory, *fds])
     finally:
         os.close(memory)
 
 
-def _receive_in_memory(control: socket.socket) -> tuple[bytes, list[int]] | None:
-    fds: list[int] = []
-    try:
-        data, ancillary, _, _ = control.recvmsg(LARGEST, socket.CMSG_SPACE(4 * MOST_DESCRIPTORS))
-    except ConnectionError:
-        return None
-    for _, kind, content in ancillary:
-        if kind == socket.SCM_RIGHTS:
-            fds += array.array("i", content)
+def _receive_in_memory(control: socket.socket, before: list[int]) -> tuple[bytes, list[int]] | None:
+    while True:
+        try:
+            data, fds, _, _ = socket.recv_fds(control, LARGEST, MOST_DESCRIPTORS + 1)
+        except ConnectionError:
+            return None
+        if data != MORE:
+            break
+        before += fds
     if not data or not fds:
         return None
-    memory = fds.pop(0)
+    memory, *fds = fds
+    fds, before[:] = [*before, *fds], []
     try:
         return os.pread(memory, os.fstat(memory).st_size, 0), fds
     finally:
