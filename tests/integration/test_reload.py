@@ -13,6 +13,9 @@ from typing import Any, Self
 import pytest
 
 from headrace.errors import ConfigurationError
+from headrace.lifecycle import watcher
+from headrace.lifecycle.catalog import REFUSED
+from headrace.repository.scan import Scan, scan
 from headrace.testing import RunningServer, run_server
 from tests.integration import graphs
 from tests.integration.process import children, descriptors, eventually, is_running, serving
@@ -65,7 +68,7 @@ def entry_of(server: RunningServer, name: str = "times", version: str = "1") -> 
 
 
 def is_refused(server: RunningServer) -> bool:
-    return "a newer copy cannot be loaded" in entry_of(server)["reason"]
+    return REFUSED in entry_of(server)["reason"]
 
 
 class Load:
@@ -158,6 +161,39 @@ def test_the_copy_that_serves_put_back_in_its_place_is_left_alone(
     (folder / "kept").replace(file)
     eventually(lambda: entry_of(server)["reason"] == "", "the bad one is forgotten")
     assert server.server.catalog.versions("times") == [before]
+
+
+def test_a_mistake_in_a_configuration_takes_no_version_away(server: RunningServer, folder: Path) -> None:
+    write_times(folder / "times" / "2" / "model.onnx", 2)
+    config = folder / "times" / "config.pbtxt"
+    config.write_text("version_policy { all { } }")
+    eventually(lambda: factor_of(server) == 2, "both are served")
+    config.write_text("version_policy { all { }")
+    eventually(lambda: REFUSED in entry_of(server, version="2")["reason"], "it was tried")
+    write_times(folder / "other" / "1" / "model.onnx", 3)
+    eventually(lambda: factor_of(server, "other") == 3, "what came later is served")
+    assert factor_of(server, "times/versions/1") == 1
+    assert factor_of(server) == 2
+    config.write_text("version_policy { specific { versions: 2 } }")
+    eventually(lambda: not entry_of(server), "what is no more wanted goes")
+    assert factor_of(server) == 2
+
+
+def test_a_look_that_fails_unexpectedly_is_followed_by_others(
+    server: RunningServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def fail_once(*arguments: Any) -> Scan:
+        looks.append(arguments)
+        if len(looks) == 1:
+            raise RuntimeError("nobody thought of this")
+        return scan(*arguments)
+
+    monkeypatch.setattr(watcher, "scan", fail_once)
+    write_times(folder / "times" / "1" / "model.onnx", 2)
+    eventually(lambda: factor_of(server) == 2, "the change is followed")
+    assert len(looks) > 1
 
 
 def test_versions_come_and_go(server: RunningServer, folder: Path) -> None:

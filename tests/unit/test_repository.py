@@ -113,7 +113,7 @@ def test_a_file_and_a_folder_of_one_name_are_two_models_too(tree):
 def test_a_path_given_twice_is_one_model(tree):
     root = tree("m.onnx")
     assert find_sources([root, root / "m.onnx", root / "." / "m.onnx"]) == [
-        Source("m", "1", root / "m.onnx", "onnxruntime", layout="file")
+        Source("m", "1", root / "m.onnx", "onnxruntime", layout="file", origin=root / "m.onnx")
     ]
 
 

@@ -1,3 +1,5 @@
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -91,3 +93,121 @@ def test_a_link_that_points_elsewhere_is_another_file(tmp_path):
 def test_a_file_that_is_not_there_stays_so():
     assert stamp_of("/no/such/file") == Stamp("/no/such/file")
     assert changed([Stamp("/no/such/file")]) is None
+
+
+LISTING = """model_config_list {{
+  config {{ name: "a" base_path: "{folder}/a" }}
+  config {{ name: "b" base_path: "{folder}/b" }}
+}}"""
+TWO_VARIANTS = "format: 1\nvariants: {{big: {{model: model.onnx}}, small: {{model: small.onnx}}}}\n"
+OUTPUT = """
+max_batch_size: 4
+input { name: "x" data_type: TYPE_FP32 dims: 2 }
+output { name: "y" data_type: TYPE_FP32 dims: 2 label_filename: "FILE" }
+"""
+
+
+def lay_out(folder, files):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text.format(folder=folder))
+
+
+@pytest.mark.parametrize(
+    ("files", "settings", "mistaken"),
+    [
+        (
+            {"m/1/model.onnx": "", "m/2/model.onnx": ""},
+            {"m/config.pbtxt": "version_policy{{all{{}}}}"},
+            "oops",
+        ),
+        ({"m/1/model.onnx": "", "m/2/model.onnx": ""}, {"m/skill.yaml": "format: 1\n"}, "format: 2\n"),
+        ({"m/model.onnx": "", "m/small.onnx": ""}, {"m/skill.yaml": TWO_VARIANTS}, "format: 2\n"),
+        (
+            {"a/1/model.onnx": "", "b/1/model.onnx": ""},
+            {"given/models.config": LISTING},
+            "model_config_list {{",
+        ),
+        (
+            {"m/v1/model.onnx": "", "m/v2/model.onnx": "", "m/v1/model-settings.json": '{{"name": "m"}}'},
+            {"m/v2/model-settings.json": '{{"name": "m", "parameters": {{"version": "2"}}}}'},
+            "{{",
+        ),
+    ],
+    ids=["Triton", "a skill's versions", "a skill's variants", "a list", "MLServer"],
+)
+def test_a_mistake_in_settings_takes_nothing_away_that_is_still_there(tmp_path, files, settings, mistaken):
+    files = {name: text or "1" for name, text in files.items()}
+    lay_out(tmp_path, files | settings)
+    path = tmp_path / "given" if "given/models.config" in settings else tmp_path
+    first = scan([path], None)
+    assert len(first.found) == 2
+    assert not any(each.source.problem for each in first.found.values())
+    lay_out(tmp_path, dict.fromkeys(settings, mistaken))
+    second = scan([path], None, first)
+    assert any(each.source.problem for each in second.found.values())
+    assert first.found.keys() <= second.found.keys()
+
+
+def test_a_second_model_of_the_same_name_takes_no_version_away(folder):
+    lay_out(folder, {"m/2/model.onnx": "2"})
+    first = scan([folder], None)
+    lay_out(folder, {"sub/m/1/model.onnx": "3"})
+    second = scan([folder], None, first)
+    assert "appears in two or more repositories" in second.found["m", "1"].source.problem
+    assert second.found["m", "2"] == first.found["m", "2"]
+
+
+def test_what_is_taken_out_of_a_list_goes_whatever_is_wrong_with_the_others(tmp_path):
+    lay_out(tmp_path, {"a/1/model.onnx": "1", "b/1/model.onnx": "1", "given/models.config": LISTING})
+    first = scan([tmp_path / "given"], None)
+    entry = 'config {{ name: "b" base_path: "{folder}/not/there" }}'
+    lay_out(tmp_path, {"given/models.config": f"model_config_list {{{{ {entry} }}}}"})
+    assert set(scan([tmp_path / "given"], None, first).found) == {("b", "1")}
+
+
+def test_a_link_that_never_ends_hides_nothing_beside_it(folder):
+    (folder / "loop").symlink_to(folder / "loop")
+    seen = scan([folder], None)
+    assert seen.problem == ""
+    assert {key: bool(each.source.problem) for key, each in seen.found.items()} == {
+        ("a", "1"): False,
+        ("m", "1"): False,
+        ("loop", "1"): True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("m/config.pbtxt", 'default_model_filename: "model.onnx\\000"'),
+        ("m/config.pbtxt", OUTPUT.replace("FILE", "labels\\000")),
+        ("m/model-settings.json", '{"max_batch_size": ' + "9" * 5000 + "}"),
+        ("m/model-settings.json", '{"parameters": {"version": "' + "9" * 5000 + '"}}'),
+        ("m/model-settings.json", '{"parameters": {"version": "²"}}'),
+        ("m/skill.yaml", 'format: 1\nvariants: {v: {model: "model.onnx\\0"}}\n'),
+        ("config.json", '{"model_config_list": ' + "9" * 5000 + "}"),
+    ],
+)
+def test_no_value_in_settings_ends_a_look(folder, name, content):
+    (folder / name).write_text(content)
+    assert scan([folder], None).problem == ""
+
+
+@pytest.mark.parametrize("name", [b"\xff/1/model.onnx", b"n/1/\xff.onnx", b"n/1/\xff.txt"])
+def test_a_name_that_is_no_text_is_its_models_problem_and_can_be_written_down(folder, name):
+    path = folder / os.fsdecode(name)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"1")
+    others = {
+        key: each for key, each in scan([folder], None).found.items() if key not in {("a", "1"), ("m", "1")}
+    }
+    (found,) = others.values()
+    assert "\\udcff" in found.source.problem
+    assert json.dumps([found.source.name, found.source.problem], ensure_ascii=False).encode()
+
+
+def test_a_file_beside_a_model_whose_name_is_no_text_is_no_part_of_it(folder):
+    first = scan([folder], None)
+    (folder / "m" / "1" / os.fsdecode(b"\xff.bin")).write_bytes(b"1")
+    assert scan([folder], None, first).found == first.found

@@ -353,6 +353,14 @@ def test_the_policy_chooses_versions(model, policy, chosen, notes):
         ("instance_group { kind: KIND_CPU gpus: 0 }", "has kind KIND_CPU but specifies one or more GPUs"),
         ('instance_group { profile: "0" }', "profiles are only supported for TensorRT"),
         (
+            "instance_group { count: -1 }",
+            "instance group m_0 of model m has count -1: it has to be 1 or more",
+        ),
+        (
+            "instance_group { count: 200 } instance_group { count: 2000000000 }",
+            "there may be 256 instances and not 2000000200 for m",
+        ),
+        (
             'optimization { execution_accelerators { cpu_execution_accelerator { name: "abacus" } } }',
             "unknown Execution Accelerator 'abacus' is requested",
         ),
@@ -366,7 +374,7 @@ def test_the_policy_chooses_versions(model, policy, chosen, notes):
             "'two' to integral number",
         ),
     ],
-    ids=range(36),
+    ids=range(38),
 )
 def test_what_cannot_work_is_refused_by_name(model, text, reason):
     assert re.search(reason, refused(model(text)), re.DOTALL)

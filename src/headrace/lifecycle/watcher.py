@@ -82,7 +82,10 @@ class Watcher:
             if not self._settings.watch and not self._catalog.waits_for:
                 await self._has_stale.wait()
             await asyncio.sleep(self._settings.watch_s)
-            await self._follow()
+            try:
+                await self._follow()
+            except Exception:  # what is served is not to go for a fault of the looking
+                log.exception("look_failed")
             waited_s = asyncio.get_running_loop().time() - started
             if patience_s and self._catalog.waits_for and waited_s > patience_s:
                 self._give_up(

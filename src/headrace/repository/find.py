@@ -97,7 +97,7 @@ def merged(name: str, places: dict[Path, list[Source]]) -> list[Source]:
     if not problem:
         return sources
     first = sources[0]
-    return [Source(name, first.version, first.path, first.backend, problem, layout=first.layout)]
+    return [replace(first, name=name, problem=problem)]
 
 
 def renamed(sources: list[Source], model_name: str | None) -> list[Source]:
@@ -186,7 +186,7 @@ class Walk:
         for name, layout, is_config, read in LISTS:
             if Path(name).suffix == file.suffix and is_config(file):
                 for sources in read(file):
-                    self._add(sources[0].path, layout, sources)
+                    self._add(sources[0].path, layout, sources, origin=file / sources[0].name)
                 return True
         return False
 
@@ -210,9 +210,11 @@ class Walk:
             problem = f"{child} is a link to {child.readlink()}, which is not there"
             self._add(child, "", [Source(child.name, "1", child, "", problem)])
 
-    def _add(self, place: Path, layout: str, sources: list[Source]) -> None:
+    def _add(self, place: Path, layout: str, sources: list[Source], origin: Path | None = None) -> None:
         if sources:
-            self._found.append((place, [replace(each, layout=each.layout or layout) for each in sources]))
+            whence = place if origin is None else origin
+            named = [replace(as_text(each), layout=each.layout or layout, origin=whence) for each in sources]
+            self._found.append((place, named))
 
     @contextmanager
     def _refusing(self, path: Path) -> Iterator[None]:
@@ -221,11 +223,24 @@ class Walk:
             yield
         except ConfigurationError as exc:
             problem = str(exc)
-        except OSError as exc:
+        except (OSError, ValueError) as exc:  # a name that no file can have is no OSError
             problem = plain.unreadable(path, exc)
         else:
             return
         self._add(path, "", [Source(path.name, "1", path, "", problem)])
+
+
+def as_text(source: Source) -> Source:
+    """A source whose name, path and problem can be written down; file systems take bytes that are no text."""
+    name, path, problem = map(printable, (source.name, str(source.path), source.problem))
+    if not problem and (name != source.name or path != str(source.path)):
+        problem = f"{path} is to be served as '{name}': names have to be UTF-8 text, so rename it"
+    return replace(source, name=name, problem=problem)
+
+
+def printable(text: str) -> str:
+    """With escapes where it is no text."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def misnamed(folder: Path, children: list[Path]) -> list[Source]:

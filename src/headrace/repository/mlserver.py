@@ -90,7 +90,7 @@ def read(files: Iterable[Path]) -> list[tuple[Path, list[Source]]]:
 def numbered(sources: list[Source], places: list[Path]) -> list[Source]:
     """Versions by number; names like v0.1.0, which have no place in the protocol's URLs, are counted in their order."""
     numbers = [each.version for each in sources]
-    if all(each.isdigit() for each in numbers):
+    if all(each.isdecimal() for each in numbers):
         if len(set(numbers)) == len(numbers):
             return sorted(sources, key=lambda each: int(each.version))
         where = " and ".join(map(str, places))
@@ -111,8 +111,8 @@ def numbered(sources: list[Source], places: list[Path]) -> list[Source]:
 
 def natural(text: str) -> tuple[tuple[int, str], ...]:
     """v0.10 comes after v0.9."""
-    parts = "".join(char if char.isdigit() else f"\0{char}\0" for char in text).split("\0")
-    return tuple((int(part), "") if part.isdigit() else (0, part) for part in parts if part)
+    parts = "".join(char if char.isdecimal() else f"\0{char}\0" for char in text).split("\0")
+    return tuple((int(part), "") if part.isdecimal() else (0, part) for part in parts if part)
 
 
 def noted(config: ModelConfig, note: str) -> ModelConfig:
@@ -173,6 +173,10 @@ def version_of(settings: Settings) -> str:
     version = settings.parameters.get("version")
     if version is None or version == "":
         return "1"
+    if len(str(version)) > LONGEST_SHOWN:
+        raise ConfigurationError(
+            f"{settings.at('version')}: parameters.version is {shown(version)}: that is too long"
+        )
     if str(version).isascii() and str(version).isdigit():
         return str(int(version))
     return str(version)

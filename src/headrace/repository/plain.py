@@ -146,6 +146,8 @@ def visible(folder: Path) -> list[Path]:
     return sorted(child for child in folder.iterdir() if not child.name.startswith("."))
 
 
-def unreadable(path: Path, exc: OSError) -> str:
+def unreadable(path: Path, exc: OSError | ValueError) -> str:
     """The problem of what the file system would not show."""
-    return f"{exc.filename or path} cannot be read: {exc.strerror or exc}"
+    if isinstance(exc, OSError):
+        return f"{exc.filename or path} cannot be read: {exc.strerror or exc}"
+    return f"{path} cannot be read: {exc}"

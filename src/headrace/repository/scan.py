@@ -5,8 +5,9 @@ everything else. Blocking: whoever has a loop calls this aside.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import msgspec
 from headrace.backends.registry import backend_for
 from headrace.errors import HeadraceError
 from headrace.execution.stamps import Stamp, changed, stamp_of
-from headrace.repository.find import find_sources
+from headrace.repository.find import find_sources, printable
 from headrace.repository.source import Source
 
 Key = tuple[str, str]
@@ -65,7 +66,7 @@ class Scan:
 
 def scan(paths: Sequence[Path], model_name: str | None, before: Scan | None = None) -> Scan:
     """Look again. What cannot be read is said in the result, never raised."""
-    missing = tuple(path for path in paths if not path.exists())
+    missing = tuple(path for path in paths if not os.path.exists(path))  # noqa: PTH110 - Path's own raises
     present = [path for path in paths if path not in missing]
     known = before.found if before is not None else {}
     try:
@@ -76,7 +77,40 @@ def scan(paths: Sequence[Path], model_name: str | None, before: Scan | None = No
     except (HeadraceError, OSError) as exc:
         return Scan(known, missing, str(exc))
     found = {each.key: each for each in map(found_of, sources)}
-    return Scan(known | found if missing else found, missing, "", tree)
+    kept = known if missing else hidden(known, found)
+    return Scan(kept | found, missing, "", tree)
+
+
+def hidden(known: Mapping[Key, Found], found: Mapping[Key, Found]) -> dict[Key, Found]:
+    """What is still there, and not found only because what says how to serve it cannot be read now, or contradicts itself.
+
+    A mistake in the settings of several versions or models is told by one source with a problem, in the place of all.
+    """
+    problems = [each.source for each in found.values() if each.source.problem]
+    return {
+        key: each
+        for key, each in known.items()
+        if key not in found
+        and any(map(partial(hides, each.source), problems))
+        and not is_gone(each.source.path)
+    }
+
+
+def hides(source: Source, problem: Source) -> bool:
+    """Whether the source may have been one of those in whose place the problem is told."""
+    lies_in = {source.origin, *source.origin.parents, *source.path.parents}
+    return problem.name == source.name or (not source.problem and problem.origin in lies_in)
+
+
+def is_gone(path: Path) -> bool:
+    """Surely so, and not only out of reach."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def is_same(before: Scan, missing: tuple[Path, ...], tree: tuple[Stamp, ...]) -> bool:
@@ -108,14 +142,18 @@ def files_of(source: Source) -> list[str]:
 
 
 def beside(source: Source) -> Iterator[Path]:
-    """External data has any name, so all files of a folder that is the version's own count; else those named alike."""
+    """External data has any name, so all files of a folder that is the version's own count; else those named alike.
+
+    What is no text is no name that a model or its settings could give.
+    """
     model = source.path
     folder = model if model.is_dir() else model.parent
     if not folder.is_dir():
         return
     is_own = folder.name in {source.version, source.name, model.name}
     for each in sorted(folder.iterdir()):
-        is_other = each.name in SETTINGS or each.name.startswith(".") or each.suffix == ".md"
+        is_text = printable(each.name) == each.name
+        is_other = not is_text or each.name in SETTINGS or each.name.startswith(".") or each.suffix == ".md"
         is_its = is_own or each.name.startswith((f"{model.name}.", f"{model.name}_", f"{model.stem}."))
         if is_its and not is_other and each != model and backend_for(each) is None and each.is_file():
             yield each
@@ -152,17 +190,25 @@ def tree_of(paths: Iterable[Path]) -> Iterator[Stamp]:
 
 def folder_tree(folder: str, depth: int) -> Iterator[Stamp]:
     with os.scandir(folder) as entries:
-        names = sorted((each.name, each.is_dir()) for each in entries)
-    for name, is_folder in names:
+        names = sorted((each.name, is_folder(each)) for each in entries)
+    for name, is_deeper in names:
         if name.startswith("."):
             continue
         path = f"{folder}/{name}"
-        if not is_folder:
+        if not is_deeper:
             yield stamp_of(path)
             continue
         yield Stamp(path)
         if depth < DEEPEST:
             yield from unless_gone(path, depth + 1)
+
+
+def is_folder(entry: "os.DirEntry[str]") -> bool:
+    """A link that never ends leads to none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def unless_gone(folder: str, depth: int) -> list[Stamp]:

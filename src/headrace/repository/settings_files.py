@@ -48,6 +48,8 @@ def parse_object(file: Path, text: str) -> dict[str, Any]:
         raise ConfigurationError(f"{file}:{exc.lineno}: not JSON at column {exc.colno}: {exc.msg}") from exc
     except RecursionError as exc:
         raise ConfigurationError(f"{file}: JSON that deep is no settings file") from exc
+    except ValueError as exc:  # a number of thousands of digits
+        raise ConfigurationError(f"{file}: not JSON that is settings: {exc}") from exc
     if not isinstance(content, dict):
         raise ConfigurationError(f"{file}:1: the settings should be a JSON object, as in {{...}}")
     return content

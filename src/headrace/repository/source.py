@@ -14,6 +14,7 @@ class Source:
         path: the file or folder that the backend opens.
         config: what its repository says of it.
         layout: whose form the repository has, in words for the operator; find.py fills it in.
+        origin: the folder that was read to find it, or the file and its name there; find.py fills it in.
     """
 
     name: str
@@ -23,3 +24,4 @@ class Source:
     problem: str = ""
     config: ModelConfig = field(default_factory=ModelConfig)
     layout: str = ""
+    origin: Path = Path()

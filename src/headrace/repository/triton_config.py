@@ -105,7 +105,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 def inside(folder: Path, name: str, field: str) -> Path:
     """The path of a file that belongs to the model. A link may lead out of its folder, a name may not."""
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
         raise LoadFailed(f"'{field}' is {name}, and has to be in the model's folder")
     return folder / name
 

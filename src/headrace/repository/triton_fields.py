@@ -122,7 +122,7 @@ FIELDS: dict[str, tuple[Fate, str]] = {
         HONOURED,
         "CPU, AUTO and MODEL run on the CPU; GPU is refused, as by Triton without one",
     ),
-    "instance_group.count": (HONOURED, "summed over the groups; measured if no group says it"),
+    "instance_group.count": (HONOURED, "summed over the groups, at most 256; measured if no group says it"),
     "instance_group.rate_limiter": (NOTED, "instances share nothing but cores, which are measured"),
     "instance_group.gpus": (HONOURED, "refused where the kind is CPU or MODEL, as by Triton"),
     "instance_group.secondary_devices": (NOTED, "models run on the CPU"),

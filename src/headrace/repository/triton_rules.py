@@ -13,6 +13,8 @@ from headrace.repository.model_config_proto import Message
 
 MOST_LEVELS = 1000
 """Priority levels; each has a queue of its own."""
+MOST_INSTANCES = 256
+"""Of a model; each takes memory of its own."""
 IMAGE_AXES = 3
 ACCELERATORS = {"openvino"}
 """Those that Triton's onnxruntime knows on a CPU."""
@@ -40,9 +42,7 @@ def broken(message: Message, name: str) -> Iterator[str]:
     if message.HasField("dynamic_batching"):
         for reason in broken_batching(message.dynamic_batching, message.max_batch_size):
             yield f"{reason} for {name}"
-    for group in message.instance_group:
-        for reason in broken_group(group):
-            yield f"instance group {group.name} of model {name} {reason}"
+    yield from broken_groups(message.instance_group, name)
     for each in message.optimization.execution_accelerators.cpu_execution_accelerator:
         if each.name not in ACCELERATORS:
             yield f"unknown Execution Accelerator '{each.name}' is requested"
@@ -123,9 +123,19 @@ def broken_order(batching: Message) -> Iterator[str]:
         yield "Queue policy can not have DELAY as timeout action when 'preserve_ordering' is true"
 
 
+def broken_groups(groups: Sequence[Message], name: str) -> Iterator[str]:
+    for group in groups:
+        for reason in broken_group(group):
+            yield f"instance group {group.name} of model {name} {reason}"
+    if (count := sum(each.count for each in groups if not each.passive)) > MOST_INSTANCES:
+        yield f"there may be {MOST_INSTANCES} instances and not {count} for {name}"
+
+
 def broken_group(group: Message) -> Iterator[str]:
     kind = group.Kind.Name(group.kind)
     if kind == "KIND_GPU":
         yield "has kind KIND_GPU but no GPUs are available: say KIND_CPU, or nothing"
     elif kind != "KIND_AUTO" and group.gpus:
         yield f"has kind {kind} but specifies one or more GPUs"
+    if group.count < 0:
+        yield f"has count {group.count}: it has to be 1 or more"
