@@ -221,6 +221,18 @@ def test_a_variant_is_asked_for_by_name(wire):
     assert wire.post("/v1/skills/mood?version=2", {"text": "bad"}).status == 404
 
 
+def test_a_variant_is_asked_for_by_its_name_beside_another_ones(wire):
+    for name in ("plain", "again"):
+        answer = wire.post(f"/v1/skills/mood.again?variant={name}", {"text": "bad"}).json()
+        assert (answer["skill"], answer["variant"]) == ("mood", name)
+    refused = wire.post("/v1/skills/mood.again?variant=other", {"text": "bad"})
+    assert refused.error == "skill 'mood' has no variant 'other'; it has plain, again"
+
+
+def test_lists_of_numbers_too_long_for_json_are_refused_whole(wire):
+    assert "binary tensors" in ask(wire, "mlp", {"items": [{"x": [0.123456789] * 64}] * 512}).error
+
+
 def test_a_record_is_read_by_its_features(wire):
     assert answered(wire, "loans", {"applicant": {"amount": 5, "purpose": "house"}}) == {
         "y": [5.0, 1.0, 30.0]

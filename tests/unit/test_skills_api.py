@@ -7,7 +7,7 @@ import pytest
 
 from headrace.errors import InferenceFailed, InvalidRequest, UnsupportedMediaType
 from headrace.frontends.skill_answers import MOST_ELEMENTS, AnswerWriter
-from headrace.frontends.skill_bodies import read_body
+from headrace.frontends.skill_bodies import MOST_KEYS, MOST_PARTS, read_body
 from headrace.frontends.skill_items import MOST_NUMBERS_BYTES, Content, ItemReader
 from headrace.messages import Datatype, ModelSpec, TensorSpec
 from headrace.parts import BatchOutputs, Part
@@ -97,6 +97,17 @@ def test_a_long_list_is_sent_to_the_binary_form():
         reader(tensor("x", shape=(-1, -1))).read(item(x=[0.5] * (MOST_NUMBERS_BYTES // 4 + 1)))
 
 
+def test_the_lists_of_all_items_together_have_the_limit_of_one():
+    skill = reader(tensor("t", **BYTES), tensor("x", shape=(-1, -1)), t={"kind": "text"})
+    numbers = [0.5] * (MOST_NUMBERS_BYTES // 10)
+    text = "a" * MOST_NUMBERS_BYTES
+    skill.check_numbers([item(x=numbers, t=text), item(x=numbers, t=text)])
+    with pytest.raises(InvalidRequest, match="binary tensors"):
+        skill.check_numbers([item(x=numbers)] * 3)
+    with pytest.raises(InvalidRequest, match="binary tensors"):
+        skill.check_numbers([{"x": Content(b"[%b]" % (b" " * MOST_NUMBERS_BYTES))}])
+
+
 def test_an_input_that_is_optional_may_be_missing():
     skill = reader(tensor("x"), tensor("y", is_optional=True))
     assert skill.read(item(x=[1, 2])).absent == (1,)
@@ -142,6 +153,31 @@ def test_a_body_by_itself_is_for_the_only_input_of_its_kind():
     two = reader(tensor("t", **BYTES), tensor("u", **BYTES), t={"kind": "text"}, u={"kind": "text"}).readers
     with pytest.raises(UnsupportedMediaType):
         read_body("s", b"text/plain", b"x", two)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"items":[%b{}]}' % (b"{}," * MOST_KEYS), "objects"),
+        (b'{%b"a":1}' % (b'"a":1,' * MOST_KEYS), "keys"),
+    ],
+)
+def test_json_of_more_objects_or_keys_than_can_be_read_at_once_is_refused_unread(content, said):
+    with pytest.raises(InvalidRequest, match=f"more than {MOST_KEYS} {said}"):
+        read_body("s", b"", content, {})
+
+
+def test_a_form_is_read_up_to_its_first_mistake():
+    part = b'--X\r\nContent-Disposition: form-data; name="%b"\r\n\r\na\r\n'
+    no_form = b"--X\r\n: \r\n"
+    for parts, said in (
+        ([b"a", b"a"], "the form has 'a' twice"),
+        ([b""], "has no name"),
+        ([b"%d" % at for at in range(MOST_PARTS + 1)], f"more than {MOST_PARTS} parts"),
+    ):
+        content = b"".join(part % name for name in parts) + no_form
+        with pytest.raises(InvalidRequest, match=said):
+            read_body("s", b"multipart/form-data; boundary=X", content, {})
 
 
 def test_an_input_called_items_is_an_input():

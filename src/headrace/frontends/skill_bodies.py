@@ -15,6 +15,8 @@ JSON_TYPES = frozenset({"", "application/json", "text/json", "application/x-www-
 FORM = "multipart/form-data"
 ITEMS = "items"
 MOST_PARTS = 1000
+MOST_KEYS = 1 << 18
+"""Of a body's JSON, and as many objects, counted by their colons and braces: to make more would hold up the loop."""
 FILE_KINDS = ("image", "bytes")
 
 _top = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -56,6 +58,11 @@ def read_body(skill: str, content_type: bytes, content: bytes, readers: Mapping[
 
 def read_json(content: bytes, readers: Mapping[str, Reader]) -> Body:
     """{"text": "..."} or {"items": [{"text": "..."}, ...]}."""
+    for mark, what in ((b"{", "objects"), (b":", "keys")):
+        if len(content) > MOST_KEYS and content.count(mark) > MOST_KEYS:
+            raise InvalidRequest(
+                f"the body's JSON has more than {MOST_KEYS} {what}: send it in several requests, or as a form"
+            )
     try:
         top = _top(content)
         if ITEMS not in top or ITEMS in readers:
@@ -103,12 +110,11 @@ def accepted(readers: Iterable[Reader]) -> str:
 
 
 class Form:
-    """The parts of a form by name, while a parser calls what it finds."""
+    """The parts of a form by name, while a parser calls what it finds; the first mistake ends that."""
 
     def __init__(self) -> None:
         # The mutable state: the parts that are complete, and the one that is being read.
         self.item: dict[str, Content] = {}
-        self.wrong = ""
         self._headers: dict[bytes, bytes] = {}
         self._field = self._value = b""
         self._content: list[bytes] = []
@@ -143,13 +149,12 @@ class Form:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         name = options.get(b"name", b"").decode(errors="replace")
         if not name:
-            self.wrong = "a part of the form has no name"
-        elif name in self.item:
-            self.wrong = f"the form has '{name}' twice"
-        elif len(self.item) >= MOST_PARTS:
-            self.wrong = f"the form has more than {MOST_PARTS} parts"
-        else:
-            self.item[name] = Content(b"".join(self._content))
+            raise InvalidRequest("a part of the form has no name")
+        if name in self.item:
+            raise InvalidRequest(f"the form has '{name}' twice")
+        if len(self.item) >= MOST_PARTS:
+            raise InvalidRequest(f"the form has more than {MOST_PARTS} parts")
+        self.item[name] = Content(b"".join(self._content))
 
 
 def read_form(content_type: bytes, content: bytes) -> Item:
@@ -169,8 +174,6 @@ def read_form(content_type: bytes, content: bytes) -> Item:
         parser.finalize()
     except MultipartParseError as exc:
         raise InvalidRequest(f"the form cannot be read: {exc}") from exc
-    if form.wrong:
-        raise InvalidRequest(form.wrong)
     if not form.item and content.strip():
         raise InvalidRequest(
             "the form ends within its first part, or has another boundary than its header says"

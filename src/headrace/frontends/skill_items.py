@@ -21,8 +21,10 @@ from headrace.protocol.tensors import decode_data
 from headrace.strings import LENGTH
 
 MOST_NUMBERS_BYTES = 1 << 18
-"""Of JSON in one input: longer lists of numbers would hold up the loop."""
+"""Of JSON for tensors, in one input and in all items together: longer lists of numbers would hold up the loop."""
 ONE_ROW: Shape = (1,)
+TENSOR = "tensor"
+"""The kind of inputs that are nested lists."""
 
 _text = msgspec.json.Decoder(str).decode
 _anything = msgspec.json.Decoder(Any).decode
@@ -111,6 +113,23 @@ class ItemReader:
                 raise InvalidRequest("; ".join(wrong) + self._there_are(item))
         return self._request(tuple(signature), rows)
 
+    def check_numbers(self, items: list[Item]) -> None:
+        """Hold the lists of numbers of all items against what is read here.
+
+        Raises:
+            InvalidRequest: together they are too long.
+        """
+        lists = [name for name, each in self.readers.items() if each.kind == TENSOR]
+        values = [value for item in items for name in lists if (value := item.get(name)) is not None]
+        nbytes = sum(
+            len(value.data) if isinstance(value, Content) else len(memoryview(value)) for value in values
+        )
+        if nbytes > MOST_NUMBERS_BYTES:
+            raise InvalidRequest(
+                f"the items have {nbytes} bytes of JSON for tensors, and {MOST_NUMBERS_BYTES} are the limit: send fewer "
+                "of them, or to /v2/models/…/infer as binary tensors"
+            )
+
     def _request(self, signature: tuple[tuple[str, str, Shape], ...], rows: list[Wire]) -> InferRequest:
         planner = self._planner
         plan = planner.plan(signature)
@@ -142,7 +161,7 @@ class ItemReader:
 
 
 def make_reader(spec: TensorSpec, step: dict[str, Any] | None) -> Reader:
-    kind = "tensor" if step is None else step["kind"]
+    kind = TENSOR if step is None else step["kind"]
     if kind == "value":
         assert step is not None, "a value is declared"
         kind = step["value"]
@@ -153,7 +172,7 @@ def make_reader(spec: TensorSpec, step: dict[str, Any] | None) -> Reader:
         or of_bytes is None
         or (spec.datatype is Datatype.BYTES) == (kind == "number")
     ):
-        kind, wants = "tensor", wants_tensor(spec)
+        kind, wants = TENSOR, wants_tensor(spec)
 
         def of_json(raw: msgspec.Raw) -> Wire:
             return tensor_of_json(spec, raw)

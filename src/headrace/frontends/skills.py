@@ -32,7 +32,7 @@ from headrace.frontends.headers import read_headers
 from headrace.frontends.routes import get, respond, translating
 from headrace.frontends.skill_answers import AnswerWriter
 from headrace.frontends.skill_bodies import is_json, media_type, read_body
-from headrace.frontends.skill_items import Item, ItemReader
+from headrace.frontends.skill_items import MOST_NUMBERS_BYTES, Item, ItemReader
 from headrace.lifecycle.catalog import Catalog
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
@@ -216,6 +216,8 @@ class SkillExchange(AsgiExchange):
                 raise InvalidRequest(
                     f"the request has {len(content.items)} items, and at most {most} are taken"
                 )
+            if len(body) > MOST_NUMBERS_BYTES:
+                codec.reader.check_numbers(content.items)
             self._queue(codec, content.items)
         except HeadraceError as exc:
             self.fail(exc)
@@ -401,7 +403,7 @@ def name_of(catalog: Catalog, name: str, variant: str) -> str:
     versions = catalog.versions(name)
     if not versions:
         raise UnknownVersion(name, None)
-    variants = versions[-1].source.config.variants
+    skill, variants = base_name(versions[-1]), versions[-1].source.config.variants
     if variant not in variants:
-        raise UnknownVariant(name, variant, ", ".join(variants))
-    return name if variant == variants[0] else f"{name}.{variant}"
+        raise UnknownVariant(skill, variant, ", ".join(variants))
+    return skill if variant == variants[0] else f"{skill}.{variant}"
