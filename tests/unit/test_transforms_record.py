@@ -132,6 +132,68 @@ def test_records_become_one_vector_a_row():
     assert seen[0]["x"].tolist() == [[12, 1, 41.5, 1], [12, 1, 20, 1]]
 
 
+def one_feature(datatype, feature="number"):
+    seen = []
+
+    def run(arrays):
+        seen.append(arrays["x"].tolist())
+        return {"y": np.zeros((len(arrays["x"]), 1), "f4")}
+
+    model = Function([Declared("x", datatype, ("rows", 1))], [Declared("y", Datatype.FP32, ("rows", 1))], run)
+    steps = {"inputs": {"applicant": {"kind": "record", "record": {"a": feature}, "to": "x"}}, "outputs": {}}
+    return wrap(model, ModelConfig(steps=steps), {}), seen
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value", "reason"),
+    [
+        (Datatype.INT64, 1.5, "must be a whole number from -9223372036854775808 to .*, and it is 1.5"),
+        (Datatype.INT8, 128, "must be a whole number from -128 to 127, and it is 128"),
+        (Datatype.UINT8, -1, "must be a whole number from 0 to 255, and it is -1"),
+        (Datatype.INT64, 1e300, "must be a whole number"),
+        (Datatype.BOOL, 2, "must be a whole number from 0 to 1, and it is 2"),
+        (Datatype.FP16, 70000, "must be a number from -65504 to 65504, and it is 70000"),
+        (Datatype.FP32, 1e39, "must be a number from"),
+    ],
+    ids=str,
+)
+def test_a_number_that_the_model_would_get_as_another_costs_its_own_row(datatype, value, reason):
+    wrapped, seen = one_feature(datatype)
+    with pytest.raises(ItemErrors) as caught:
+        wrapped.run(column({"a": 1}, {"a": value}, {"a": 0}), ["y"])
+    assert list(caught.value.errors) == [1]
+    with pytest.raises(InvalidItem, match=reason):
+        raise caught.value.errors[1]
+    assert seen == [[[1], [0]]]
+
+
+def test_whole_numbers_arrive_as_they_are_sent():
+    wrapped, seen = one_feature(Datatype.INT64)
+    wrapped.run(column({"a": 2**53 + 1}, {"a": 3.0}), ["y"])
+    assert seen == [[[2**53 + 1], [3]]]
+
+
+@pytest.mark.parametrize("datatype", [Datatype.INT8, Datatype.BOOL, Datatype.FP16, Datatype.UINT64], ids=str)
+def test_made_up_records_fit_the_model(datatype):
+    wrapped, seen = one_feature(datatype, {"number": {"default": 1}})
+    for seed in range(20):
+        wrapped.run(wrapped.examples(seed, 2), ["y"])
+    assert len({number for rows in seen for row in rows for number in row}) > 1
+
+
+def test_categories_and_defaults_that_do_not_fit_the_model_are_refused():
+    with pytest.raises(LoadFailed, match="has 129 categories, and the model takes a whole number from -128"):
+        one_feature(Datatype.INT8, [str(at) for at in range(129)])
+    with pytest.raises(LoadFailed, match=r"the default of feature 'a' must be a whole number .* is 1\.5"):
+        one_feature(Datatype.INT32, {"number": {"default": 1.5}})
+
+
+@pytest.mark.parametrize("dtype", ["i1", "?"])
+def test_a_file_is_not_for_a_model_that_cannot_hold_a_byte(dtype):
+    with pytest.raises(LoadFailed, match="bytes are numbers up to 255, which do not fit"):
+        ends(b"abc", dtype, pad=0)
+
+
 def test_records_become_a_column_each_where_the_model_has_inputs_of_their_names():
     inputs = [
         Declared("duration", Datatype.INT64, ("rows", 1)),

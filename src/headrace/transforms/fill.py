@@ -15,7 +15,7 @@ from headrace.errors import InvalidItem, LoadFailed
 from headrace.messages import NUMPY_TYPES, Datatype
 from headrace.transforms.kinds import BytesStep, RecordStep, TextStep
 from headrace.transforms.raw import EndsOf
-from headrace.transforms.record import Records
+from headrace.transforms.record import Records, range_of
 from headrace.transforms.text import Tokens, padded_rows
 
 Arrays = dict[str, np.ndarray]
@@ -186,14 +186,26 @@ class RecordFiller:
             LoadFailed: there are more or fewer features than the vector has elements.
         """
         self.name = name
-        self._records = Records(step.features)
         self._targets = targets
         self._is_vector = len(targets) == 1 and targets[0].name not in step.features
+        columns = (
+            dict.fromkeys(step.features, targets[0])
+            if self._is_vector
+            else {each.name: each for each in targets}
+        )
         self.fills: tuple[str, ...] = tuple(each.name for each in targets)
         self.batch: Axis = targets[0].axes[0] if targets[0].axes else None
+        for each in targets:
+            if self._is_vector or each.datatype is not Datatype.BYTES:
+                check_numbers(name, each)
         if self._is_vector:
-            check_numbers(name, targets[0])
             check_width(name, targets[0], len(step.features), "features")
+        ranges = {
+            feature: range_of(NUMPY_TYPES[each.datatype])
+            for feature, each in columns.items()
+            if each.datatype is not Datatype.BYTES
+        }
+        self._records = Records(step.features, ranges)
 
     def fill(self, values: Sequence[bytes]) -> FilledRows:
         errors: dict[int, Exception] = {}

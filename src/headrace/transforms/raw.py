@@ -7,6 +7,7 @@ from headrace.transforms.kinds import Ends
 
 REACH = 4
 """White space is skipped within so many times the bytes that are kept."""
+LARGEST_BYTE = 255
 
 
 class EndsOf:
@@ -20,6 +21,10 @@ class EndsOf:
         """
         if ends.head < 0 or ends.tail < 0 or not ends.head + ends.tail:
             raise LoadFailed("`bytes` keeps nothing: give `head`, `tail` or both, in bytes")
+        if dtype.kind == "b" or (dtype.kind in "iu" and np.iinfo(dtype).max < LARGEST_BYTE):
+            raise LoadFailed(
+                f"bytes are numbers up to {LARGEST_BYTE}, which do not fit into the model's {dtype.name}"
+            )
         if dtype.kind in "iu" and not np.iinfo(dtype).min <= ends.pad <= np.iinfo(dtype).max:
             raise LoadFailed(f"`pad: {ends.pad:g}` does not fit into the model's {dtype.name}")
         self._ends = ends

@@ -1,9 +1,10 @@
 """Records of named features as the columns a model was trained on: numbers as they are, categories by their index."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,6 +16,35 @@ MOST_SHOWN = 12
 MISSING = object()
 
 
+class Range(NamedTuple):
+    """The numbers that a column can hold without becoming others."""
+
+    lowest: float
+    highest: float
+    is_whole: bool
+
+    def __contains__(self, number: object) -> bool:
+        assert isinstance(number, int | float), "numbers only are asked for"
+        return self.lowest <= number <= self.highest and not (self.is_whole and number != int(number))
+
+    def __str__(self) -> str:
+        if self.is_whole:
+            return f"a whole number from {self.lowest} to {self.highest}"
+        return "a number" + ("" if math.isinf(self.highest) else f" from {self.lowest:g} to {self.highest:g}")
+
+
+ANY = Range(-math.inf, math.inf, is_whole=False)
+
+
+def range_of(dtype: np.dtype) -> Range:
+    """What a column of that dtype can hold; floats round, integers must not."""
+    if dtype.kind == "f":
+        return Range(float(np.finfo(dtype).min), float(np.finfo(dtype).max), is_whole=False)
+    if dtype.kind == "b":
+        return Range(0, 1, is_whole=True)
+    return Range(int(np.iinfo(dtype).min), int(np.iinfo(dtype).max), is_whole=True)
+
+
 @dataclass(frozen=True)
 class Feature:
     """One column. `categories` by the key that tells True from 1; None for a number. `default` is MISSING if none."""
@@ -22,12 +52,13 @@ class Feature:
     name: str
     categories: dict[tuple[bool, Any], int] | None
     default: Any
+    range: Range = ANY
 
     @property
     def allowed(self) -> str:
         """What may stand there, in words."""
         if self.categories is None:
-            return "a number"
+            return str(self.range) if self.range.is_whole else "a number"
         shown = [json(value) for _, value in list(self.categories)[:MOST_SHOWN]]
         more = len(self.categories) - MOST_SHOWN
         return f"one of {', '.join(shown)}" + (f" and {more} more" if more > 0 else "")
@@ -52,28 +83,43 @@ class Feature:
             number = math.inf
         if not math.isfinite(number):
             raise InvalidItem(f"feature '{self.name}' must be a finite number, and it is {number}")
-        return number
+        if value not in self.range:
+            raise InvalidItem(f"feature '{self.name}' must be {self.range}, and it is {json(value)}")
+        return int(value) if self.range.is_whole else number
 
     @property
     def usual(self) -> Any:
         """A value for a made-up record."""
         if self.default is not MISSING:
             return self.default
-        return next(iter(self.categories))[1] if self.categories else 1.0
+        return next(iter(self.categories))[1] if self.categories else 1
+
+    def made_up(self, rng: np.random.Generator) -> Any:
+        """A value that is allowed."""
+        if self.categories is not None:
+            return list(self.categories)[int(rng.integers(len(self.categories)))][1]
+        usual = self.number(self.usual)
+        near = usual + (int(rng.integers(-1, 2)) if self.range.is_whole else round(float(rng.random()), 3))
+        return near if near in self.range else usual
 
 
 class Records:
     """Turns JSON records into columns."""
 
-    def __init__(self, features: dict[str, Any]) -> None:
+    def __init__(self, features: dict[str, Any], ranges: Mapping[str, Range] | None = None) -> None:
         """Read the declaration.
 
+        Args:
+            features: as declared, by name.
+            ranges: what their columns can hold; anything where that is not said.
+
         Raises:
-            LoadFailed: a feature's declaration is none, or its default is not allowed.
+            LoadFailed: a feature's declaration is none, or its default or its categories do not fit.
         """
         if not features:
             raise LoadFailed("`record` names no features")
-        self.features = [make_feature(name, each) for name, each in features.items()]
+        known = ranges or {}
+        self.features = [make_feature(name, each, known.get(name, ANY)) for name, each in features.items()]
         self._names = frozenset(features)
 
     def values(self, content: bytes) -> list[Any]:
@@ -108,12 +154,7 @@ class Records:
 
     def made_up(self, rng: np.random.Generator) -> bytes:
         """A record that is allowed."""
-        record = {}
-        for each in self.features:
-            if each.categories is None:
-                record[each.name] = round(float(each.number(each.usual)) + float(rng.random()), 3)
-            else:
-                record[each.name] = list(each.categories)[int(rng.integers(len(each.categories)))][1]
+        record = {each.name: each.made_up(rng) for each in self.features}
         return msgspec.json.encode(record)
 
     def _unknown(self, name: str) -> str:
@@ -123,7 +164,7 @@ class Records:
         return f"'{shortened(name)}' is no feature{hint} The features are {names}"
 
 
-def make_feature(name: str, declared: object) -> Feature:
+def make_feature(name: str, declared: object, holds: Range) -> Feature:
     """One feature as skill.yaml has it: number, a list of categories, or either with a default."""
     default: Any = MISSING
     categories: object = None
@@ -141,7 +182,11 @@ def make_feature(name: str, declared: object) -> Feature:
                 f"feature '{name}' is {json(declared)}: write number, {{number: {{default: 1}}}}, "
                 "a list of categories, or {categories: [...], default: ...}"
             )
-    feature = Feature(name, None if categories is None else make_categories(name, categories), default)
+    feature = Feature(name, None if categories is None else make_categories(name, categories), default, holds)
+    if feature.categories is not None and len(feature.categories) - 1 not in holds:
+        raise LoadFailed(
+            f"feature '{name}' has {len(feature.categories)} categories, and the model takes {holds} for their index"
+        )
     if default is not MISSING:
         try:
             feature.number(default)
