@@ -82,6 +82,20 @@ async def test_what_is_served_last_is_refused_when_the_servers_own_deadline_pass
     assert levels.pipeline.snapshot().waiting == 0
 
 
+async def test_what_is_served_last_still_takes_its_place_of_those_that_may_wait():
+    loop = asyncio.get_running_loop()
+    policy = QueuePolicy(max_queue_size=2, on_timeout="delay")
+    path = Path(loop.time, config=ModelConfig(queue=policy), max_rows=1)
+    path.start_worker(known=SLOW)
+    path.submit(0, within=60)
+    await tick()
+    delayed = [path.submit(each, within=0.4) for each in (1, 2)]
+    await asyncio.sleep(2)
+    assert [each.client.error for each in delayed] == [None, None]
+    assert isinstance(path.submit(3).client.error, QueueFull)
+    path.close()
+
+
 async def test_a_client_that_leaves_frees_its_place(levels):
     levels.start_worker(known=SLOW)
     levels.submit(0, level=1)

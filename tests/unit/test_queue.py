@@ -206,7 +206,7 @@ def test_what_is_put_last_is_served_after_everything_else_and_expires_once_more(
     queue = levelled(late, other, third)
     assert queue.expire(1) == [late]
     queue.put_last(late, 8)
-    assert (queue.waiting, queue.waiting_at(1)) == (3, 0)
+    assert (queue.waiting, queue.waiting_at(1)) == (3, 1)
     assert take(queue, 1) == [other]
     assert queue.expire(6) == [third]
     assert queue.next_deadline() == 8

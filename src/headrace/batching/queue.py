@@ -14,7 +14,7 @@ MOST_EMPTY = 32
 """Groups beyond which those that ran empty are forgotten; most come again at once."""
 
 LEAST = 1 << 30
-"""The level of what waited too long and is served all the same, after everything else."""
+"""Added to the level of what waited too long and is served all the same, after everything else."""
 
 Entry = tuple[int, float, int, Ticket]
 """Level, deadline, order of arrival, ticket. Out of date where the ticket waits no more, or under another level."""
@@ -89,12 +89,14 @@ class RequestQueue:
         return expired
 
     def waiting_at(self, level: int) -> int:
-        """Tickets that wait at a level; all of them where there are no levels."""
-        return self.waiting if self._by_deadline is None else self._at_level[level]
+        """Tickets that wait at a level, those that are served last too; all of them where there are no levels."""
+        if self._by_deadline is None:
+            return self.waiting
+        return self._at_level[level] + self._at_level[LEAST + level]
 
     def put_last(self, ticket: Ticket, deadline: float) -> None:
         """An expired ticket is served after everything else, until another deadline."""
-        ticket.level, ticket.deadline = LEAST, deadline
+        ticket.level, ticket.deadline = LEAST + ticket.level, deadline
         self.add(ticket)
 
     def candidates(self) -> Candidates | None:
