@@ -156,6 +156,30 @@ def test_a_configuration_may_take_the_place_of_the_one_on_disk(wire: Wire) -> No
     assert (factor(wire, "times"), factor(wire, "plain")) == (1, 3)
 
 
+def test_a_configuration_that_is_given_back_can_be_loaded_with_all_that_it_names(
+    wire: Wire, folder: Path
+) -> None:
+    graphs.times(folder / "named" / "1" / "model.onnx", 5)
+    (folder / "named" / "labels.txt").write_text("first\nsecond\n")
+    (folder / "named" / "warmup").mkdir()
+    (folder / "named" / "warmup" / "sample").write_bytes(bytes(8))
+    (folder / "named" / "config.pbtxt").write_text(
+        """
+        max_batch_size: 4
+        input { name: "x" data_type: TYPE_FP32 dims: 2 }
+        output { name: "y" data_type: TYPE_FP32 dims: 2 label_filename: "labels.txt" }
+        model_warmup { name: "w" batch_size: 1
+          inputs { key: "x" value { data_type: TYPE_FP32 dims: 2 input_data_file: "sample" } } }
+        """
+    )
+    assert load(wire, "named").status == 200
+    config = wire.get("/v2/models/named/config").json() | {"max_batch_size": 3}
+    assert load(wire, "named", config=json.dumps(config)).status == 200
+    assert wire.get("/v2/models/named/config").json()["max_batch_size"] == 3
+    asked = PAIR | {"outputs": [{"name": "y", "parameters": {"classification": 1}}]}
+    assert wire.infer("named", asked).json()["outputs"][0]["data"] == ["10.000000:1:second"]
+
+
 def test_files_may_be_sent_and_go_with_their_version(
     wire: Wire, tmp_path: Path, folder: Path, server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,12 +14,14 @@ from pathlib import Path
 
 from headrace.errors import InvalidRequest, LoadFailed
 from headrace.repository import triton
+from headrace.repository.plain import visible
 from headrace.repository.scan import Found, found_of
 from headrace.repository.source import Source
 
 FILE = "file:"
 PLACE = re.compile(r"([1-9][0-9]*)/([^/\\\0]+(?:/[^/\\\0]+)?)")
 """Version and file; the file may lie in one folder more, as a model with external data does."""
+VERSION = re.compile(r"[1-9][0-9]*")
 CODE = frozenset({".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".pkl", ".pickle", ".joblib", ".sh"})
 CODE_BACKENDS = frozenset({"python", "transform"})
 
@@ -99,6 +101,7 @@ def overridden(name: str, on_disk: list[Found], override: Override) -> list[Foun
         else:
             for each in on_disk:
                 link(each.source, folder / each.source.version)
+                link_named(each.source.origin, folder)
         sources = triton.read(folder, config_json=override.config)
         if any(each.backend in CODE_BACKENDS for each in sources):
             raise InvalidRequest(
@@ -111,6 +114,13 @@ def overridden(name: str, on_disk: list[Found], override: Override) -> list[Foun
     except BaseException:
         shutil.rmtree(private, ignore_errors=True)
         raise
+
+
+def link_named(origin: Path, folder: Path) -> None:
+    """Let what a configuration names in the model's folder, labels and samples, be there too."""
+    for each in visible(origin) if origin.is_dir() else []:
+        if not (folder / each.name).is_symlink() and not VERSION.fullmatch(each.name):
+            (folder / each.name).symlink_to(each)
 
 
 def link(source: Source, version: Path) -> None:
