@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from math import nan
 
 import pytest
 
@@ -169,6 +170,7 @@ async def test_many_may_be_more_than_the_queue_holds():
         (None, TypeError, "wrong returned NoneType: return a list with one result for each item"),
         ("ab", TypeError, "wrong returned str: return a list"),
         ({1: 2, 3: 4}, TypeError, "wrong returned dict: return a list"),
+        ({1, 2}, TypeError, "wrong returned set: return a list"),
         ((each for each in "ab"), TypeError, "wrong returned generator: return a list"),
     ],
 )
@@ -284,11 +286,12 @@ def test_the_functions_name_and_words_stay():
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_batch_size": 0}, {"max_queue": 0}, {"concurrency": 0}, {"timeout_s": 0}]
+    "options",
+    [{"max_batch_size": 0}, {"max_queue": 0}, {"concurrency": 0}, {"timeout_s": 0}, {"timeout_s": nan}],
 )
 def test_options_that_cannot_be_are_named(options):
-    (name,) = options
-    with pytest.raises(ValueError, match=f"{name} is 0, and has to be"):
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=f"{name} is {value}, and has to be"):
         headrace.batched(**options)
     with pytest.raises(TypeError, match="3 is no function"):
         headrace.batched(3)

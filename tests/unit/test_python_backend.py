@@ -142,7 +142,11 @@ def test_what_cannot_be_loaded_says_where_and_what_to_write(tmp_path, source, re
         ("raise KeyError(3)", r"model\.py:11: KeyError: 3"),
         ("raise SystemExit", r"model\.py:11: SystemExit"),
         ('return {"y": x}, {3: InvalidItem("a")}', "row 3 failed, and 3 went in"),
+        ('return {"y": x}, {True: InvalidItem("a")}', "row True failed, and 3 went in"),
+        ('return {"y": x}, {"1": InvalidItem("a")}', "row '1' failed, and 3 went in"),
         ('return {"y": x}, {1: "a"}', "a dict of exceptions by the row"),
+        ('return {"y": x}, [InvalidItem("a")]', "a dict of exceptions by the row"),
+        ("return x, x, x", "returned a tuple of 3: return a dict of arrays"),
         ('return {}, {1: InvalidItem("a")}', "infer did not return y"),
     ],
 )
@@ -156,6 +160,13 @@ def test_rows_may_fail_beside_the_outputs_of_the_others(tmp_path):
         run(tmp_path, 'return {"y": 2 * x}, {1: InvalidItem("three"), 2: KeyError(5)}')
     assert caught.value.outputs[0][0].tolist() == [2, 4]
     assert {row: type(error) for row, error in caught.value.errors.items()} == {1: InvalidItem, 2: KeyError}
+
+
+def test_a_row_that_failed_may_be_a_number_of_numpys(tmp_path):
+    body = 'return {"y": x}, {row: InvalidItem("odd") for row in np.flatnonzero(x[:, 0] == 3)}'
+    with pytest.raises(ItemErrors) as caught:
+        run(tmp_path, body)
+    assert list(map(repr, caught.value.errors)) == ["1"]
 
 
 def test_where_every_row_failed_there_need_be_no_outputs(tmp_path):

@@ -185,12 +185,18 @@ def test_code_that_ends_the_process_politely_costs_its_item(backend):
         ("{'x': None}", "gave no array for 'x': it holds None"),
         ("{'x': [[1], [1, 2]]}", "gave no array for 'x'"),
         ("{'x': {1}}", "gave no array for 'x': it holds a set"),
+        (r"{'x': '\ud800'}", "gave no array for 'x': 'utf-8' codec can't encode"),
+        ("{'x': Elsewhere()}", "gave no array for 'x': it is on another device"),
         ("{'x': 1j}", "gave complex128 for 'x', which cannot be sent"),
     ],
-    ids=["none", "list", "none inside", "ragged", "set", "complex"],
+    ids=["none", "list", "none inside", "ragged", "set", "surrogate", "elsewhere", "complex"],
 )
 def test_what_before_may_not_give_is_named(backend, given, reason):
     code = f"""
+    class Elsewhere:
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("it is on another device")
+
     class Transform:
         def before(self, item):
             return {given}

@@ -9,9 +9,10 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import index
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -63,12 +64,10 @@ class PythonBackend:
     def run(self, inputs: dict[str, np.ndarray], wanted: list[str]) -> list[np.ndarray]:
         with run_errors(self._folder):
             returned: Any = self._model.infer(inputs)
-        outputs, errors = returned if isinstance(returned, tuple) else (returned, {})
         rows = next((len(array) for array in inputs.values() if array.ndim), 1)
-        if errors:
-            check_errors(errors, rows)
-            if not outputs and len(errors) == rows:
-                raise ItemErrors([], errors)
+        outputs, errors = parted(returned, rows)
+        if errors and not outputs and len(errors) == rows:
+            raise ItemErrors([], errors)
         results = self._checked(outputs, wanted, rows)
         if errors:
             raise ItemErrors(results, errors)
@@ -234,13 +233,30 @@ def as_strings(name: str, array: np.ndarray) -> np.ndarray:
     return encoded.reshape(array.shape)
 
 
-def check_errors(errors: object, rows: int) -> None:
+def parted(returned: Any, rows: int) -> tuple[Any, dict[int, Exception]]:
+    """The outputs that infer returned, and which rows it says have failed.
+
+    Raises:
+        InferenceFailed: it says so in another way than it should.
+    """
+    if not isinstance(returned, tuple):
+        return returned, {}
+    if len(returned) != 2:  # noqa: PLR2004 - what is unpacked below
+        raise InferenceFailed(
+            f"infer returned a tuple of {len(returned)}: return a dict of arrays by the outputs' names, or that and the "
+            "rows that failed"
+        )
+    outputs, errors = returned
+    if not errors:
+        return outputs, {}
     if not isinstance(errors, Mapping) or not all(isinstance(each, Exception) for each in errors.values()):
         raise InferenceFailed("beside the outputs, infer returns a dict of exceptions by the row that failed")
-    if odd := [
-        row for row in errors if isinstance(row, bool) or not isinstance(row, int) or not 0 <= row < rows
-    ]:
-        raise InferenceFailed(f"infer says that row {odd[0]!r} failed, and {rows} went in")
+    failed = {}
+    for row, error in errors.items():
+        if isinstance(row, bool) or not isinstance(row, SupportsIndex) or not 0 <= (at := index(row)) < rows:
+            raise InferenceFailed(f"infer says that row {row!r} failed, and {rows} went in")
+        failed[at] = error
+    return outputs, failed
 
 
 @contextmanager

@@ -37,7 +37,7 @@ class Options:
         for name in ("max_batch_size", "max_queue", "concurrency"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, and has to be at least 1")
-        if self.timeout_s is not None and self.timeout_s <= 0:
+        if self.timeout_s is not None and not self.timeout_s > 0:
             raise ValueError(f"timeout_s is {self.timeout_s:g}, and has to be above 0; None is no limit")
 
 

@@ -7,6 +7,7 @@ ticket carries its item, and what the function made of it lies with whoever wait
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextvars import Context
 from functools import partial
 from itertools import islice
@@ -245,7 +246,7 @@ def run_in_threads(function: Callable[[list[Any]], Results], pool: Pool) -> Begi
 
 def wrong_results(name: str, results: object, items: int) -> Exception | None:
     """What is wrong with what the function returned, if anything is."""
-    if isinstance(results, str | bytes | Mapping) or not hasattr(results, "__len__"):
+    if isinstance(results, str | bytes | Mapping | AbstractSet) or not hasattr(results, "__len__"):
         return TypeError(
             f"{name} returned {type(results).__name__}: return a list with one result for each item"
         )

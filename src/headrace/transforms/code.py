@@ -140,10 +140,12 @@ class UserCode:
         """What `before` gave for one input, in a datatype that can travel."""
         try:
             array = np.asarray(value)
-        except ValueError as exc:
+            if array.dtype.kind in "USO":
+                return as_bytes(array, name, self._path.name)
+        except InferenceFailed:
+            raise
+        except Exception as exc:  # what is no array of numpy's turns itself into one
             raise InferenceFailed(f"before in {self._path.name} gave no array for '{name}': {exc}") from exc
-        if array.dtype.kind in "USO":
-            return as_bytes(array, name, self._path.name)
         if array.dtype.newbyteorder("=") not in DATATYPES:
             raise InferenceFailed(
                 f"before in {self._path.name} gave {array.dtype} for '{name}', which cannot be sent: "
