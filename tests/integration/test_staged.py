@@ -222,6 +222,33 @@ def test_no_process_is_left(folder: Path, profiles: Path):
     assert not pids & set(children(os.getpid()))
 
 
+@pytest.mark.parametrize("then", ["time.sleep(60)", "os._exit(3)"])
+def test_what_own_code_starts_ends_with_its_process(tmp_path: Path, profiles: Path, then: str):
+    skill, started = tmp_path / "starter", tmp_path / "started"
+    skill.mkdir()
+    (skill / "skill.yaml").write_text("inputs: {text: {value: text}}\ntransform: {timeout_ms: 300}\n")
+    (skill / "transform.py").write_text(
+        "import os, subprocess, time\n\nclass Transform:\n    def before(self, item):\n"
+        "        child = subprocess.Popen(['sleep', '600'])\n"
+        f"        with open({str(started)!r}, 'a') as file:\n            print(child.pid, file=file)\n"
+        f"        {then}\n"
+    )
+    graphs.doubled(skill / "model.onnx")
+    with run_server([skill], profile_dir=profiles) as running, Wire(running.host, running.port) as wire:
+        assert wire.post("/v1/skills/starter", {"text": "a"}).status == 500
+        pids = [int(pid) for pid in started.read_text().split()]
+        assert len(pids) == 2
+        eventually(lambda: not any(map(is_running, pids)), "what it started is ended")
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process; one that has ended and nobody has waited for is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def test_a_skill_whose_code_cannot_be_loaded_says_where(tmp_path: Path, profiles: Path):
     skill = tmp_path / "broken"
     skill.mkdir()

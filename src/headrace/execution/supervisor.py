@@ -1,6 +1,7 @@
 """Starts a worker process, hears what it reports, and notices when it ends."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -41,6 +42,7 @@ class Worker:
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=STDERR,
+            process_group=0,  # what a model's own code starts there ends with it
         )
         theirs.close()
         self._pidfd = os.pidfd_open(self._process.pid)
@@ -63,7 +65,8 @@ class Worker:
 
     def kill(self) -> None:
         """End it now; `on_exit` follows."""
-        self._process.kill()
+        if self._process.returncode is None:
+            self._end_group()
 
     def _on_report(self) -> bool:
         """Take one report in; False if there is none."""
@@ -90,6 +93,7 @@ class Worker:
     def _on_exit(self) -> None:
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
+        self._end_group()  # until it is waited for, its number is nobody else's
         code = self._process.wait()
         while self._control.fileno() >= 0 and self._on_report():
             pass  # what it reported before it ended
@@ -97,6 +101,10 @@ class Worker:
         reason = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         self._events.on_exit(self, reason)
         self._close_channels()
+
+    def _end_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _close_channels(self) -> None:
         for channel in self.channels:
