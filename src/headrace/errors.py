@@ -14,6 +14,7 @@ HeadraceError
 ├── Unavailable               the same request may succeed later
 │   ├── NotReady              the version is loading, restarting or failed
 │   ├── QueueFull             the queue holds as many bytes as it may
+│   ├── BodiesFull            the server holds as many bytes of requests as it may
 │   ├── RequestTimeout        the request's own timeout ran out while it waited
 │   ├── SlowSender            the body did not arrive in time
 │   └── ServerExiting         the server is draining
@@ -158,6 +159,15 @@ class QueueFull(Unavailable):
 
     def __init__(self, name: str, limit: str) -> None:
         super().__init__(f"Exceeds maximum queue size: {limit} wait for model '{name}' already")
+
+
+class BodiesFull(Unavailable):
+    """The server holds as many bytes of requests as it may."""
+
+    code = "bodies_full"
+
+    def __init__(self) -> None:
+        super().__init__("the server holds as many bytes of requests as it may: try again later")
 
 
 class RequestTimeout(Unavailable):

@@ -18,6 +18,7 @@ from headrace.config import Settings
 from headrace.errors import ConfigurationError
 from headrace.events import Event, FilesChanged, Observer
 from headrace.execution.linux import allow_open_files
+from headrace.frontends.asgi import CountingBodies
 from headrace.frontends.desk import Desk
 from headrace.frontends.http import LeanProtocol, sweep
 from headrace.frontends.rest import make_app
@@ -149,7 +150,7 @@ class Server:
     def _http_config(self, desk: Desk, metrics: Metrics, statistics: Statistics) -> uvicorn.Config:
         self.app = make_app(desk, metrics.exposition, statistics.json, self._log_settings, self.watcher)
         return uvicorn.Config(
-            self.app,
+            CountingBodies(self.app, desk),
             http=functools.partial(LeanProtocol, desk=desk),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",

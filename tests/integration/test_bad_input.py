@@ -1,6 +1,7 @@
 """Bad input over sockets: a clear error of the right code, and everybody else is served on."""
 
 import contextlib
+import gzip
 import json
 import struct
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 
 from headrace.testing import RunningServer, run_server
 from tests.integration import graphs
-from tests.integration.process import eventually
+from tests.integration.process import eventually, serving
 from tests.integration.wire import Closed, Wire, binary, dumps, message, tensor
 
 pytestmark = pytest.mark.integration
@@ -246,7 +247,7 @@ def test_all_that_is_being_received_is_bounded(tight: RunningServer) -> None:
         refused = [wire.receive() for wire in wires]
         # Whoever was not refused for the bytes is refused for the time: nobody ever sends the rest.
         assert {answer.status for answer in refused} == {503, 408}
-        assert "as many bytes as it may" in next(a.error for a in refused if a.status == 503)
+        assert "as many bytes of requests as it may" in next(a.error for a in refused if a.status == 503)
     finally:
         for wire in wires:
             wire.close()
@@ -435,3 +436,62 @@ def test_bytes_being_received_are_bounded_for_heads_seen_before_too(tmp_path: Pa
             statuses = [wire.receive().status for wire in wires]
     assert set(statuses) == {200, 503}
     assert statuses.count(200) <= 3
+
+
+HELD = {
+    "a model": PATH,
+    "a model by way of a proxy": "http://headrace" + PATH,
+    "a skill": "/v1/skills/swift",
+    "loading": "/v2/repository/models/swift/load",
+    "settings": "/v2/logging",
+}
+
+
+@pytest.mark.parametrize("path", HELD.values(), ids=HELD)
+def test_bodies_are_counted_wherever_they_go_and_given_back_however_they_end(
+    tmp_path: Path, profiles: Path, path: str
+) -> None:
+    (tmp_path / "swift.fake").write_text("{}")
+    with run_server([tmp_path], profile_dir=profiles, max_received_bytes=100_000) as server:
+        desk = server.server.desk
+        whole = message("POST", path, b'{"inputs":[]}' + b" " * 60_000)
+        with Wire(server.host, server.port) as wire:
+            with Wire(server.host, server.port) as leaving:
+                leaving.send(whole[:-1])
+                eventually(lambda: desk.received_bytes > 60_000, "they are counted")
+                wire.send(whole)
+                refused = wire.receive()
+                assert (refused.status, refused.json()["code"]) == (503, "bodies_full")
+                assert refused.headers["retry-after"] == "1"
+            eventually(lambda: desk.received_bytes == 0, "they are given back")
+        with Wire(server.host, server.port) as wire:
+            assert wire.request("POST", path, b'{"inputs":[]}' + b" " * 60_000).status != 503
+        eventually(lambda: desk.received_bytes == 0, "they are given back")
+
+
+def test_what_a_skill_s_compressed_body_becomes_is_counted(tmp_path: Path, profiles: Path) -> None:
+    (tmp_path / "stuck.fake").write_text('{"hang_value": 77}')
+    limits = {"max_received_bytes": 300_000, "exit_timeout_s": 0}
+    with run_server([tmp_path], profile_dir=profiles, **limits) as server:
+        desk = server.server.desk
+        body = gzip.compress(b'{"x":[77,2,3,4]}' + b" " * 200_000)
+        sent = message("POST", "/v1/skills/stuck", body, {"Content-Encoding": "gzip"})
+        with Wire(server.host, server.port) as leaving, Wire(server.host, server.port) as wire:
+            leaving.send(sent)
+            eventually(lambda: desk.received_bytes > 200_000, "it is counted")
+            wire.send(sent)
+            assert wire.receive().json()["code"] == "bodies_full"
+        eventually(lambda: desk.received_bytes == 0, "it is given back")
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_body_is_no_error_of_the_server(
+    tmp_path: Path, profiles: Path
+) -> None:
+    (tmp_path / "swift.fake").write_text("{}")
+    with serving([tmp_path], profiles, "--drain-delay-s", "0") as running:
+        for path in HELD.values():
+            with running.connect() as wire:
+                wire.send(message("POST", path, b"{}")[:-1])
+        running.process.terminate()
+        assert running.process.stderr is not None
+        assert running.process.stderr.read() == b""

@@ -102,6 +102,27 @@ def test_idle_connections_do_not_hold_the_server_up(prompt: ServerProcess) -> No
         assert used.is_ended()
 
 
+@pytest.mark.parametrize("path", ["/v2/models/slow/infer", "/v1/skills/slow"])
+def test_a_connection_ends_once_its_request_is_answered(folder: Path, profiles: Path, path: str) -> None:
+    """Clients keep connections for their next request, and that is not for a server that leaves."""
+    x = {"x": [1] * 4} if "skills" in path else {"inputs": [tensor("x", "FP32", [1, 4], [1] * 4)]}
+    sent = message("POST", path, dumps(x))
+    with (
+        serving([folder], profiles, "--drain-delay-s", "0", "--exit-timeout-s", LONG) as server,
+        server.connect() as wire,
+        server.connect() as watching,
+    ):
+        wire.send(sent[:-1])
+        assert watching.get("/v2/health/live").status == 200
+        server.signal(signal.SIGTERM)
+        eventually(lambda: not accepts(server), "it drains")
+        wire.send(sent[-1:])
+        answer = wire.receive()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert wire.is_ended()
+        assert server.wait_exit() == 0
+
+
 def test_a_second_sigterm_stops_at_once(patient: ServerProcess) -> None:
     workers = children(patient.pid)
     with patient.connect() as wire:

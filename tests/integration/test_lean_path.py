@@ -88,6 +88,9 @@ BAD: dict[str, Request] = {
     "an unreadable header length": json_request(FP32, FLAT, **{"Inference-Header-Content-Length": "x"}),
     "a header length out of range": json_request(FP32, FLAT, **{"Inference-Header-Content-Length": "99999"}),
     "a compression nobody speaks": json_request(FP32, FLAT, **{"Content-Encoding": "br"}),
+    "a compression nobody speaks, with an id": json_request(
+        FP32, FLAT, **{"Content-Encoding": "br", "X-Request-Id": "a-1"}
+    ),
     "a body that is not gzip": json_request(FP32, FLAT, **{"Content-Encoding": "gzip"}),
     "an error with an id": json_request(NO_SUCH, FLAT, **{"X-Request-Id": "a-1"}),
     "classes of strings": json_request(

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from headrace.errors import HeadraceError, Unavailable
+from headrace.errors import BodiesFull, HeadraceError
 from headrace.frontends.desk import Desk, Exchange, Response, Route
 from headrace.frontends.headers import Wishes
 
@@ -44,7 +44,6 @@ class LeanCycle(Exchange):
 
     message_event = NO_EVENT
     header_length: int | None = None
-    size = 0
     is_started = False
     body_complete = False
     response_complete = False
@@ -60,7 +59,7 @@ class LeanCycle(Exchange):
         self.is_plain = is_plain
         self.chunks: list[bytes] | bytearray = []
 
-    def be_special(self, keep_alive: bool, wishes: Wishes | None) -> None:
+    def be_special(self, keep_alive: bool, wishes: Wishes | None = None) -> None:
         """What is not as for most requests."""
         self.is_plain = False
         self.keep_alive = keep_alive
@@ -80,7 +79,7 @@ class LeanCycle(Exchange):
         desk = self.desk
         desk.received_bytes += len(chunk)
         if desk.received_bytes > desk.settings.max_received_bytes:
-            return Unavailable("the server is receiving as many bytes as it may: try again later")
+            return BodiesFull()
         return desk.refuse_size(self.header_length, self.size)
 
     def start_if_complete(self) -> None:
@@ -94,11 +93,6 @@ class LeanCycle(Exchange):
             body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self.started = self.desk.clock()
         self.begin_as_wished(self.route, body, self.header_length)
-
-    def hold(self, nbytes: int) -> None:
-        super().hold(nbytes)
-        self.size += nbytes
-        self.desk.received_bytes += nbytes
 
     def respond(self, response: Response) -> None:
         if not self.response_complete:

@@ -18,13 +18,13 @@ from headrace.admission.gate import patience
 from headrace.batching.ticket import Reply, Ticket
 from headrace.config import Settings
 from headrace.errors import (
+    BodiesFull,
     DeadlineExceeded,
     HeadraceError,
     InferenceFailed,
     InvalidRequest,
     RequestTimeout,
     RequestTooLarge,
-    Unavailable,
 )
 from headrace.frontends.headers import NO_WISHES, Wishes
 from headrace.lifecycle.catalog import Catalog
@@ -197,6 +197,7 @@ class Exchange(ABC):
     wishes = NO_WISHES
     header_timeout_s: float | None = None
     started = 0.0
+    size = 0
     request: InferRequest
     _codec: Codec
     _entry: Entry
@@ -214,10 +215,12 @@ class Exchange(ABC):
         """So many bytes more are held for this request until it is answered.
 
         Raises:
-            Unavailable: there is no room for them.
+            BodiesFull: there is no room for them.
         """
         if not self.desk.has_room(nbytes):
-            raise Unavailable("the server holds as many bytes of requests as it may: try again later")
+            raise BodiesFull
+        self.size += nbytes
+        self.desk.received_bytes += nbytes
 
     def wish(self, wishes: Wishes) -> None:
         """Take in what the headers ask for; before it begins."""

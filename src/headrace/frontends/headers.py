@@ -93,6 +93,15 @@ def read_wishes(headers: Iterable[tuple[bytes, bytes]]) -> Wishes | None:
     return None if wishes == NO_WISHES else wishes
 
 
+def find_request_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """The X-Request-Id to echo, if there is one; of several the last."""
+    found = None
+    for name, value in headers:
+        if name == b"x-request-id":
+            found = read_request_id(value)
+    return found
+
+
 def read_request_id(value: bytes) -> bytes | None:
     """An id that can be echoed, or None."""
     text = value.strip()

@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 from headrace.errors import HeadraceError, InvalidRequest, SlowSender
 from headrace.frontends.cycle import LARGE_BODY, LeanCycle
 from headrace.frontends.desk import Desk, Head, Response, error_response
-from headrace.frontends.headers import NO_WISHES, InferHeaders, read_headers
+from headrace.frontends.headers import NO_WISHES, InferHeaders, find_request_id, read_headers
 
 MOST_HEADER_BYTES = 1 << 16
 MOST_PIPELINED = 128
@@ -37,10 +37,13 @@ class LeanProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._desk = desk
-        # Mutable: the lean request whose body is arriving, those whose answer is due, since when a request has been
-        # arriving, when the connection was last of use, whether headers are arriving and their bytes, a request that
-        # may have come whole with its content length, and the error the connection is being closed with.
+        # Mutable: the request whose body is arriving (a lean one, or one of uvicorn's), the one whose turn it is to be
+        # answered, the lean ones that are not answered yet, since when a request has been arriving, when the
+        # connection was last of use, whether headers are arriving and their bytes, a request that may have come whole
+        # with its content length, and the answer the connection is being closed with.
         self._arriving: LeanCycle | None = None
+        self._handed_over: RequestResponseCycle | None = None
+        self._turn: LeanCycle | RequestResponseCycle | None = None
         self._due: list[LeanCycle] = []
         self._since: float | None = None
         self._last_use = desk.clock()
@@ -48,7 +51,7 @@ class LeanProtocol(HttpToolsProtocol):
         self._header_bytes: int | None = None
         self._whole: LeanCycle | None = None
         self._whole_size = 0
-        self._refusal: HeadraceError | None = None
+        self._refusal: Response | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         for cycle in self._due:
@@ -56,6 +59,13 @@ class LeanProtocol(HttpToolsProtocol):
         self._due = []
         self._arriving = None
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """The server stops: what has come is answered, and then the connection ends."""
+        super().shutdown()
+        last: LeanCycle | RequestResponseCycle | None = self.cycle
+        if isinstance(last, LeanCycle):
+            last.be_special(keep_alive=False)
 
     def data_received(self, data: bytes) -> None:
         if self._refusal is not None:
@@ -109,7 +119,7 @@ class LeanProtocol(HttpToolsProtocol):
         cycle.started = self._last_use = desk.clock()
         cycle.size = head.content_length
         desk.received_bytes += head.content_length
-        self.cycle = cycle  # type: ignore[assignment]
+        self.cycle = self._turn = cycle  # type: ignore[assignment]
         self._due.append(cycle)
         if head.is_plain:
             cycle.begin(head.route, body, head.header_length)
@@ -133,7 +143,7 @@ class LeanProtocol(HttpToolsProtocol):
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
-        self._arriving = None
+        self._arriving = self._handed_over = None
         self._since = self._last_use = self._desk.clock()
         self._in_headers = True
         self._whole = None
@@ -163,7 +173,9 @@ class LeanProtocol(HttpToolsProtocol):
         self.cycle = cycle  # type: ignore[assignment]
         self._arriving = cycle
         self._due.append(cycle)
-        if not cycle.is_started:
+        if cycle.is_started:
+            self._turn = cycle
+        else:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
         try:
@@ -191,7 +203,7 @@ class LeanProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
-        self._since = None
+        self._since = self._handed_over = None
         cycle, self._arriving = self._arriving, None
         if cycle is not None:
             cycle.body_complete = True
@@ -206,8 +218,8 @@ class LeanProtocol(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._is_answered():
-            self.finish()
+        if self._is_nobodys_turn():
+            self._go_on()
 
     def write(self, content: bytes) -> None:
         """Write unless the connection is closing."""
@@ -240,8 +252,16 @@ class LeanProtocol(HttpToolsProtocol):
             due.clear()
         else:
             self._due = [cycle for cycle in due if not cycle.response_complete]
-        if self._refusal is not None and not self._due:
-            self.write_response(error_response(self._refusal), keep_alive=False)
+        self._go_on()
+
+    def on_response_complete(self) -> None:
+        """One of uvicorn's is answered."""
+        super().on_response_complete()
+        if self._refusal is not None and self._is_nobodys_turn():
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """It is the next one's turn; after the last one's, the refusal's."""
         if self.transport.is_closing() or self.flow.write_paused:
             return
         if self.flow.read_paused:
@@ -249,9 +269,12 @@ class LeanProtocol(HttpToolsProtocol):
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
+        elif self._refusal is not None:
+            self.write_response(self._refusal, keep_alive=False)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """Uvicorn starts what was pipelined; a lean request may be next in line."""
+        self._turn = cycle
         if isinstance(cycle, LeanCycle):
             cycle.is_started = True
             cycle.start_if_complete()
@@ -263,29 +286,38 @@ class LeanProtocol(HttpToolsProtocol):
 
         Earlier requests of this connection that are still being answered come first.
         """
-        self._refusal = error
-        if self._arriving is not None:
-            self._arriving.disconnect()
-            self._arriving = None
-        self._due = [cycle for cycle in self._due if not cycle.response_complete]
-        if self._due:
-            self.flow.pause_reading()
-        elif self._is_answered():
-            self.write_response(error_response(error), keep_alive=False)
+        request_id = find_request_id(self.headers) if self._since is not None else None
+        self._refusal = error_response(error, request_id)
+        lean, handed_over = self._arriving, self._handed_over
+        self._arriving = self._handed_over = None
+        if lean is not None:
+            lean.disconnect()
+            self._due.remove(lean)
+        elif handed_over is not None:
+            if handed_over.response_started:
+                self.transport.close()  # its answer is out, or a part of it: nothing more is to be said
+                return
+            # What the application still says for it goes nowhere.
+            handed_over.disconnected = True
+            handed_over.message_event.set()
+        arriving = lean or handed_over
+        if self.pipeline and self.pipeline[0][0] is arriving:
+            self.pipeline.popleft()
+        if self._turn is arriving:
+            self._turn = None
+        if self._is_nobodys_turn():
+            self._go_on()
         else:
-            self.transport.close()  # in the middle of an answer of uvicorn's: nothing may be put between
+            self.flow.pause_reading()
 
     def sweep(self, now: float) -> None:
         """Close the connection if its request does not arrive, or nothing has come for long."""
         settings = self._desk.settings
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._refusal is not None:
             return
         if self._since is not None:
             if now - self._since > settings.receive_timeout_s and not self.flow.read_paused:
-                if self._arriving is None and not self._in_headers and self._is_answered():
-                    self.transport.close()  # answered before its body came: nothing more is to be said
-                else:
-                    self.refuse(SlowSender(settings.receive_timeout_s))
+                self.refuse(SlowSender(settings.receive_timeout_s))
         elif (
             self._is_answered()
             and self.timeout_keep_alive_task is None
@@ -297,6 +329,10 @@ class LeanProtocol(HttpToolsProtocol):
         """Nothing is due on this connection."""
         last: LeanCycle | RequestResponseCycle | None = self.cycle
         return last is None or last.response_complete
+
+    def _is_nobodys_turn(self) -> bool:
+        """The next one may be answered."""
+        return self._turn is None or self._turn.response_complete
 
     def _check(self, headers: InferHeaders) -> None:
         if headers.content_length is not None:
@@ -324,6 +360,7 @@ class LeanProtocol(HttpToolsProtocol):
         for name, value in headers:
             super().on_header(name, value)
         super().on_headers_complete()
+        self._handed_over = self.cycle
 
 
 def sweep(connections: Iterable[object], now: float) -> None:

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from headrace import __version__
 from headrace.errors import HeadraceError, UnknownVersion
-from headrace.frontends.asgi import AsgiExchange, send_response
+from headrace.frontends.asgi import AsgiExchange, receive_body, send_response
 from headrace.frontends.desk import Desk, Route, error_response
 from headrace.frontends.docs import Docs
 from headrace.frontends.extensions import Extensions
@@ -167,9 +167,9 @@ class InferRoute:
         request = Request(scope, receive)
         try:
             headers = read_headers(request.headers.raw)
-            body = await self._read(request, headers.header_length)
+            body = await receive_body(self._desk, request, headers.header_length, headers.content_length)
         except HeadraceError as exc:
-            await send_response(send, error_response(exc))
+            await send_response(send, error_response(exc, request_id_of(request)))
             return
         except ClientDisconnect:
             return
@@ -180,14 +180,6 @@ class InferRoute:
         response = await exchange.response_or_disconnect(receive)
         if response is not None:
             await send_response(send, response)
-
-    async def _read(self, request: Request, header_length: int | None) -> bytes:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if (refusal := self._desk.refuse_size(header_length, len(body))) is not None:
-                raise refusal
-        return bytes(body)
 
 
 async def not_routed(request: Request, exc: Exception) -> StarletteResponse:

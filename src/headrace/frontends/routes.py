@@ -5,13 +5,13 @@ from functools import wraps
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response as StarletteResponse
 from starlette.routing import Route as StarletteRoute
 
 from headrace.errors import HeadraceError, InvalidRequest
 from headrace.frontends.desk import error_response, unexpected
-from headrace.frontends.headers import read_request_id
+from headrace.frontends.headers import find_request_id
 from headrace.protocol.tensors import encode_values
 
 Endpoint = Callable[[Request], Awaitable[StarletteResponse]]
@@ -46,6 +46,8 @@ def translating(endpoint: Endpoint) -> Endpoint:
             response = await endpoint(request)
         except HeadraceError as exc:
             return respond_error(exc, request_id)
+        except ClientDisconnect:
+            return StarletteResponse()  # to nobody
         except Exception as exc:  # noqa: BLE001 - a fault of ours costs this request, and is written down
             return respond_error(unexpected(exc, request_id), request_id)
         if request_id is not None:
@@ -57,8 +59,7 @@ def translating(endpoint: Endpoint) -> Endpoint:
 
 def request_id_of(request: Request) -> bytes | None:
     """The X-Request-Id to echo, if there is one."""
-    value = request.headers.get("x-request-id")
-    return None if value is None else read_request_id(value.encode("latin-1"))
+    return find_request_id(request.headers.raw)
 
 
 def respond(content: object, status: int = 200) -> StarletteResponse:

@@ -26,10 +26,10 @@ from headrace.errors import (
     UnknownVariant,
     UnknownVersion,
 )
-from headrace.frontends.asgi import AsgiExchange, send_response
+from headrace.frontends.asgi import AsgiExchange, receive_body, send_response
 from headrace.frontends.desk import Desk, Route, error_response, unexpected
 from headrace.frontends.headers import read_headers
-from headrace.frontends.routes import get, respond, translating
+from headrace.frontends.routes import get, request_id_of, respond, translating
 from headrace.frontends.skill_answers import AnswerWriter
 from headrace.frontends.skill_bodies import is_json, media_type, read_body
 from headrace.frontends.skill_items import MOST_NUMBERS_BYTES, Item, ItemReader
@@ -151,9 +151,9 @@ class SkillRoute:
         length = None if is_json(media_type(content_type)) else NOT_JSON_ALONE
         try:
             headers = read_headers(scope["headers"])
-            body = await self._read(request, headers.content_length, length)
+            body = await receive_body(self._skills.desk, request, length, headers.content_length)
         except HeadraceError as exc:
-            await send_response(send, error_response(exc))
+            await send_response(send, error_response(exc, request_id_of(request)))
             return
         except ClientDisconnect:
             return
@@ -165,17 +165,6 @@ class SkillRoute:
         response = await exchange.response_or_disconnect(receive)
         if response is not None:
             await send_response(send, response)
-
-    async def _read(self, request: Request, content_length: int | None, length: int | None) -> bytes:
-        desk = self._skills.desk
-        if content_length is not None and (refusal := desk.refuse_size(length, content_length)) is not None:
-            raise refusal
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if (refusal := desk.refuse_size(length, len(body))) is not None:
-                raise refusal
-        return bytes(body)
 
 
 def asked(scope: Scope) -> tuple[str | None, str | None]:

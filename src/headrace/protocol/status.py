@@ -17,6 +17,7 @@ HTTP_STATUS: dict[type[errors.HeadraceError], int] = {
     errors.Unavailable: 503,
     errors.NotReady: 503,
     errors.QueueFull: 503,
+    errors.BodiesFull: 503,
     errors.RequestTimeout: 503,
     errors.SlowSender: 408,
     errors.ServerExiting: 503,
@@ -30,6 +31,7 @@ HTTP_STATUS: dict[type[errors.HeadraceError], int] = {
 RETRY_AFTER_S: dict[type[errors.HeadraceError], int] = {
     errors.NotReady: 1,
     errors.QueueFull: 1,
+    errors.BodiesFull: 1,
     errors.ServerExiting: 1,
 }
 """Errors that go away by themselves: whole seconds after which to try again."""
