@@ -76,6 +76,17 @@ def test_a_value_of_another_kind_is_told_what_it_should_be(kind, value, said):
     assert said in wrong(kind, value)
 
 
+def test_one_string_a_row_is_text_without_being_declared():
+    skill = reader(tensor("t", **BYTES))
+    assert skill.readers["t"].kind == "text"
+    assert skill.read({"t": Content(b"text")}).tensors == (b"\4\0\0\0text",)
+    with pytest.raises(InvalidRequest, match="input 't' should be text, and is a list"):
+        skill.read(item(t=["a"]))
+    declared = reader(tensor("t", **BYTES), t={"kind": "tensor"})
+    several = reader(tensor("t", Datatype.BYTES, (-1, 1)))
+    assert declared.readers["t"].kind == several.readers["t"].kind == "tensor"
+
+
 def test_numbers_are_numbers():
     assert wrong("number", "3", Datatype.FP64) == "input 'a' should be a number, and is text"
 

@@ -161,10 +161,7 @@ class ItemReader:
 
 
 def make_reader(spec: TensorSpec, step: dict[str, Any] | None) -> Reader:
-    kind = TENSOR if step is None else step["kind"]
-    if kind == "value":
-        assert step is not None, "a value is declared"
-        kind = step["value"]
+    kind = kind_of(spec, step)
     wants, of_json, of_bytes = READERS.get(kind, (None, None, None))
     if (
         wants is None
@@ -181,6 +178,15 @@ def make_reader(spec: TensorSpec, step: dict[str, Any] | None) -> Reader:
             return tensor_of_json(spec, msgspec.Raw(content))
 
     return Reader(spec.name, kind, wants, of_json, of_bytes, spec.is_optional)
+
+
+def kind_of(spec: TensorSpec, step: dict[str, Any] | None) -> str:
+    """As declared; what nobody declares is a tensor, and one string a row is text."""
+    if step is None:
+        is_text = spec.datatype is Datatype.BYTES and spec.batch_axis == 0 and len(spec.shape) == 1
+        return "text" if is_text else TENSOR
+    kind: str = step["value"] if step["kind"] == "value" else step["kind"]
+    return kind
 
 
 def one(content: bytes) -> Wire:
