@@ -194,6 +194,24 @@ def test_no_value_in_settings_ends_a_look(folder, name, content):
     assert scan([folder], None).problem == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("m/config.pbtxt", None),
+        ("m/skill.yaml", None),
+        ("m/model-settings.json", None),
+        ("config.json", None),
+        ("m/labels", OUTPUT.replace("FILE", "labels")),
+        ("m/1/model.py", 'backend: "python"'),
+    ],
+)
+def test_a_pipe_that_nobody_writes_to_holds_no_look_up(folder, name, config):
+    if config is not None:
+        (folder / "m" / "config.pbtxt").write_text(config)
+    os.mkfifo(folder / name)
+    assert not scan([folder], None).found["a", "1"].source.problem
+
+
 @pytest.mark.parametrize("name", [b"\xff/1/model.onnx", b"n/1/\xff.onnx", b"n/1/\xff.txt"])
 def test_a_name_that_is_no_text_is_its_models_problem_and_can_be_written_down(folder, name):
     path = folder / os.fsdecode(name)

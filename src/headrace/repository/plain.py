@@ -4,7 +4,9 @@ NAME.onnx, NAME/model.onnx, NAME/1/model.onnx: other layouts lay their settings 
 use what is here to find the files.
 """
 
+import errno
 import re
+import stat
 from pathlib import Path
 
 from headrace.backends.registry import backend_for
@@ -144,6 +146,19 @@ def visible(folder: Path) -> list[Path]:
         OSError: the folder cannot be listed.
     """
     return sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+
+
+def read_text(path: Path, encoding: str = "utf-8", errors: str = "strict") -> str:
+    """As the path's own, but of files only: nobody need ever write to a pipe, and a device has no end.
+
+    Raises:
+        OSError: it cannot be read.
+        UnicodeDecodeError: it is no text.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return path.read_text(encoding, errors)
 
 
 def unreadable(path: Path, exc: OSError | ValueError) -> str:

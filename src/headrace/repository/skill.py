@@ -53,7 +53,7 @@ def read(folder: Path) -> list[Source]:
     try:
         if file.stat().st_size > MOST_BYTES:
             return refused(folder, f"{shown(file)} has more than {MOST_BYTES} bytes: that is no skill.yaml")
-        text = file.read_text("utf-8-sig")
+        text = plain.read_text(file, "utf-8-sig")
         return read_text(folder, text)
     except UnicodeDecodeError:
         return refused(folder, f"{shown(file)} is not UTF-8 text: save it as UTF-8")

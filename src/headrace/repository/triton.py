@@ -68,7 +68,7 @@ def parse(folder: Path, config_json: str | None) -> Message:
             raise LoadFailed(f"the configuration given for it is none: {exc}") from exc
     path = folder / CONFIG
     try:
-        return proto.parse_text(path.read_text("utf-8"))
+        return proto.parse_text(plain.read_text(path))
     except UnicodeDecodeError as exc:
         raise LoadFailed(f"{path} is not UTF-8 at byte {exc.start}: it has to be text") from exc
     except LoadFailed as exc:
@@ -173,7 +173,7 @@ def model_file(path: Path) -> Path:
         path /= "model.onnx"
     if not path.exists():
         raise LoadFailed(f"unable to find '{path}': {plain.instead(path.parent)}")
-    if path.suffix == ".py" and TRITON_MODEL.search(path.read_text("utf-8", "replace")):
+    if path.suffix == ".py" and TRITON_MODEL.search(plain.read_text(path, errors="replace")):
         raise LoadFailed(
             f"{path} is written for Triton's own Python backend (class TritonPythonModel), which is not spoken here: "
             "write its execute as infer of a class Model, which takes and returns arrays"

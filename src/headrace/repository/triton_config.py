@@ -11,7 +11,7 @@ from headrace.errors import LoadFailed
 from headrace.messages import NUMPY_TYPES, Datatype, Shape
 from headrace.model_config import DeclaredTensor, ModelConfig, QueuePolicy, Warmup, WarmupInput
 from headrace.repository import model_config_proto as proto
-from headrace.repository import triton_fields
+from headrace.repository import plain, triton_fields
 from headrace.repository.model_config_proto import Message
 
 WARMUP_FOLDER = "warmup"
@@ -93,7 +93,7 @@ def datatype(number: int) -> Datatype:
 def read_labels(path: Path) -> tuple[str, ...]:
     """The labels of a classification, one a line, by index."""
     try:
-        text = path.read_text("utf-8").rstrip()
+        text = plain.read_text(path).rstrip()
         return tuple(line.strip() for line in text.split("\n")) if text else ()
     except UnicodeDecodeError as exc:
         raise LoadFailed(f"{path} is not UTF-8 at byte {exc.start}: labels are text, one a line") from exc
