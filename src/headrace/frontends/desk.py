@@ -367,7 +367,7 @@ class Transcoding:
 
     def end(self, part: Part) -> None:
         try:
-            self._then(*transcode.result(part.outputs.array(0, part).tobytes()))
+            self._then(*transcode.result(part.outputs.array(0, part).data))
         except HeadraceError as exc:
             self._exchange.fail(exc)
         except Exception as exc:  # noqa: BLE001 - as in Exchange.begin

@@ -65,9 +65,9 @@ def task(operation: int, number: int, body: bytes) -> InferRequest:
     return InferRequest("", ((len(data),),), (data,), 1, Group(len(data)), EVERYTHING, len(data))
 
 
-def result(data: bytes) -> tuple[bytes, int]:
+def result(data: bytes | memoryview) -> tuple[bytes, int]:
     """The transcoder's answer: a body, and the length of its JSON header (or IN_FULL or TOO_MUCH)."""
-    return data[LENGTH.size :], LENGTH.unpack_from(data)[0]
+    return bytes(data[LENGTH.size :]), LENGTH.unpack_from(data)[0]
 
 
 class TranscoderBackend:
