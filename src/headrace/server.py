@@ -181,7 +181,8 @@ class Server:
         http.should_exit = True
         ends = time.perf_counter() + settings.exit_timeout_s
         while time.perf_counter() < ends and not self._stop_now.is_set():
-            if self.catalog.is_idle and not http.server_state.connections:
+            # A task may be there without its connection: its client has gone, and it does not know.
+            if self.catalog.is_idle and not http.server_state.connections and not http.server_state.tasks:
                 return
             await asyncio.sleep(DRAIN_POLL_S)
         http.force_exit = True

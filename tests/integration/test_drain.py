@@ -186,6 +186,22 @@ def test_a_terminal_s_sigint_to_the_workers_is_left_to_the_gateway(prompt: Serve
     assert children(prompt.pid) == [worker]
 
 
+@pytest.mark.parametrize("is_heard", [True, False])
+def test_whoever_waits_for_a_load_does_not_hold_the_server_up(
+    prompt: ServerProcess, folder: Path, is_heard: bool
+) -> None:
+    (folder / "stuck.fake").write_text('{"load_seconds": 600}')
+    with prompt.connect() as wire, prompt.connect() as other:
+        wire.send(message("POST", "/v2/repository/models/stuck/load"))
+        eventually(lambda: b"stuck" in other.post("/v2/repository/index").body, "it is being loaded")
+        if not is_heard:
+            wire.close()
+        prompt.signal(signal.SIGTERM)
+        if is_heard:
+            assert wire.receive().status == 503
+    assert prompt.wait_exit() == 0
+
+
 def test_a_server_that_is_stopped_while_it_loads_ends(tmp_path: Path, profiles: Path) -> None:
     (tmp_path / "slow.fake").write_text('{"load_seconds": 600}')
     server = ServerProcess([tmp_path], profiles, "--log-level", "error", "--drain-delay-s", "0")

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from headrace.config import Settings
-from headrace.errors import ConfigurationError, LoadFailed
+from headrace.errors import ConfigurationError, LoadFailed, ServerExiting
 from headrace.execution.aside import aside
 from headrace.lifecycle.catalog import POLL_S, Catalog
 from headrace.lifecycle.changes import Keep, Put, Remove, decide
@@ -109,6 +109,7 @@ class Watcher:
         Raises:
             LoadFailed: there is no such model, or one of its versions cannot be loaded.
             InvalidRequest: the override is none.
+            ServerExiting: it will not be served any more.
         """
         async with self._turn_of(name):
             async with self._turn:
@@ -120,7 +121,7 @@ class Watcher:
                     founds = await aside(partial(overridden, name, on_disk, override))
                     versions = [self._catalog.put(each, is_on_disk=False) for each in founds]
                     self._catalog.set_aside(on_disk)
-            await settled(versions)
+            await self._settled(versions)
             failed = [each for each in versions if each.state is VersionState.UNAVAILABLE]
             if failed:
                 reasons = "; ".join(f"version {each.source.version}: {each.reason}" for each in failed)
@@ -138,6 +139,13 @@ class Watcher:
         """
         async with self._turn_of(name), self._turn:
             self._catalog.unload(name)
+
+    async def _settled(self, versions: list[ModelVersion]) -> None:
+        """Until each is ready or has failed, or is not wanted any more."""
+        while not all(each.is_settled or each.state is VersionState.UNLOADING for each in versions):
+            if self._catalog.is_exiting:
+                raise ServerExiting
+            await asyncio.sleep(POLL_S)
 
     def _turn_of(self, name: str) -> asyncio.Lock:
         """One load or unload of a model at a time; the lock is there as long as somebody has it or waits for it."""
@@ -198,9 +206,3 @@ class Watcher:
             is_all_tried = self._seen.found.keys() <= self._catalog.tried().keys()
             return () if self._seen.found and is_all_tried else self._catalog.waits_for
         return tuple(map(str, self._seen.missing))
-
-
-async def settled(versions: list[ModelVersion]) -> None:
-    """Until each is ready or has failed, or is not wanted any more."""
-    while not all(each.is_settled or each.state is VersionState.UNLOADING for each in versions):
-        await asyncio.sleep(POLL_S)
