@@ -30,6 +30,8 @@ class Transform:
             os._exit(3)
         if item["text"] == "throw":
             raise KeyError("lost")
+        if item["text"] == "misshaped":
+            return {"x": [1, 2, 3]}
         if item["text"] == "bad":
             raise InvalidItem("no bad words")
         if item["text"] == "slow":
@@ -128,6 +130,7 @@ def test_metadata_shows_what_callers_send_and_get(server: RunningServer):
     [
         ("throw", 500, ("before failed", "transform.py, line 12", "KeyError", "lost")),
         ("bad", 422, ("no bad words",)),
+        ("misshaped", 500, ("what the skill's transform gives does not fit its model", "'x'")),
     ],
 )
 def test_an_item_that_throws_costs_only_itself(server: RunningServer, text, status, words):

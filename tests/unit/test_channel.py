@@ -136,6 +136,20 @@ async def test_a_failure_reaches_its_batch_only(channel, instance):
     assert (first.heard, second.heard) == (["no"], [b"yes"])
 
 
+async def test_a_second_answer_to_the_same_batch_is_nothing(channel, instance):
+    # As from code that forked in the middle of a run: both processes go on.
+    batch = send(channel)
+    run = instance.receive()
+    instance.answer(b"parent", run)
+    instance.answer(b"child", run)
+    await tick()
+    other = send(channel)
+    instance.answer(b"next")
+    await tick()
+    assert (batch.heard, other.heard) == ([b"parent"], [b"next"])
+    assert channel.credits == CREDITS
+
+
 async def test_slots_are_used_again_for_ever(channel, instance):
     for at in range(10 * SLOTS):
         batch = send(channel)

@@ -138,7 +138,7 @@ def waiting(config: ModelConfig) -> Iterator[Line]:
     if config.priority != UNSAID.priority:
         yield (
             "priority",
-            Text("before other skills" if config.priority < UNSAID.priority else "after other skills"),
+            Text("high" if config.priority < UNSAID.priority else "low"),
         )
     if config.queue != UNSAID.queue and not config.levels:
         yield "queue", Text(policy(config.queue))

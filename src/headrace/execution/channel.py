@@ -134,7 +134,10 @@ class Channel:
             self._stop_reading()
             return False
         result = decode_result(self._message[:size])
-        slot, batch = self._in_flight.pop(result.batch)
+        known = self._in_flight.pop(result.batch, None)
+        if known is None:
+            return True  # answered before: code that forks in the middle of a run comes back twice
+        slot, batch = known
         self._on_credit()
         try:
             if isinstance(result, Done):

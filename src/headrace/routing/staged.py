@@ -116,7 +116,14 @@ class Staged:
             (spec.name, spec.datatype.value, shape)
             for spec, shape in zip(self._inner.inputs, shapes, strict=True)
         )
-        plan = self._planner.plan(signature)
+        try:
+            plan = self._planner.plan(signature)
+        except InvalidRequest as exc:
+            if self._before:
+                raise InferenceFailed(
+                    f"what the skill's transform gives does not fit its model: {exc}"
+                ) from exc
+            raise
         wanted = request.wanted
         if self._has_after:
             count = len(self._inner.outputs)
