@@ -19,15 +19,13 @@ from starlette.types import Receive, Scope, Send
 
 from headrace.batching.ticket import Ticket
 from headrace.errors import (
-    DeadlineExceeded,
     HeadraceError,
     InvalidRequest,
-    RequestTimeout,
     UnknownVariant,
     UnknownVersion,
 )
 from headrace.frontends.asgi import AsgiExchange, receive_body, send_response
-from headrace.frontends.desk import Desk, Route, error_response, unexpected
+from headrace.frontends.desk import Codec, Desk, Route, error_response, unexpected
 from headrace.frontends.headers import read_headers
 from headrace.frontends.routes import get, request_id_of, respond, translating
 from headrace.frontends.skill_answers import AnswerWriter
@@ -54,6 +52,7 @@ class SkillCodec(NamedTuple):
 
     spec: ModelSpec
     entry: Entry
+    of_model: Codec
     reader: ItemReader
     writer: AnswerWriter
     head: bytes
@@ -110,7 +109,8 @@ class SkillDesk:
 
     def codec(self, version: ModelVersion) -> SkillCodec:
         """The reader and writer under the version's present spec."""
-        entry = self.desk.codec(version).entry
+        of_model = self.desk.codec(version)
+        entry = of_model.entry
         codec = self._codecs.get(version)
         if codec is None or codec.spec is not entry.spec or codec.entry is not entry:
             spec, config = entry.spec, version.source.config
@@ -124,6 +124,7 @@ class SkillDesk:
             codec = SkillCodec(
                 spec,
                 entry,
+                of_model,
                 ItemReader(spec, config.steps),
                 AnswerWriter(spec, config.steps),
                 head[:-1],
@@ -220,14 +221,9 @@ class SkillExchange(AsgiExchange):
                 requests.append(codec.reader.read(item))
             except HeadraceError as exc:
                 requests.append(exc)
-        error: type[DeadlineExceeded | RequestTimeout] = RequestTimeout
-        timeout_s = self.desk.deadline_s
-        if self.header_timeout_s is not None and self.header_timeout_s < timeout_s:
-            timeout_s, error = self.header_timeout_s, DeadlineExceeded
-        deadline = self.started + timeout_s
         self._answers = [each if isinstance(each, HeadraceError) else None for each in requests]
         replies = [
-            (Ticket(each, ItemReply(self, at), self.started, deadline, error))
+            self.desk.ticket(codec.of_model, each, ItemReply(self, at), self.started, self.header_timeout_s)
             for at, each in enumerate(requests)
             if isinstance(each, InferRequest)
         ]
