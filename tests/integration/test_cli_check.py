@@ -130,7 +130,7 @@ def test_shows_what_a_skill_takes_and_gives(tmp_path):
         "callers get mood: labels",
         "labels [bad, good]",
         "99 of 100 answers within 60 ms",
-        "before other skills",
+        "priority high",
     ):
         assert expected in shown
 

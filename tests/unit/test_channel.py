@@ -141,6 +141,7 @@ async def test_a_second_answer_to_the_same_batch_is_nothing(channel, instance):
     batch = send(channel)
     run = instance.receive()
     instance.answer(b"parent", run)
+    await tick()
     instance.answer(b"child", run)
     await tick()
     other = send(channel)
