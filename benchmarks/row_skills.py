@@ -64,7 +64,7 @@ COST = f"""The same small model (mean of token embeddings, two scores) three way
 JSON, one connection: token ids as tensors (tokenized beforehand), the text as an OIP tensor, the text by the skills API. \
 Tokenizing and soft-max are part of the last two."""
 HANG = """A text skill at four connections, alone and while another client keeps asking a skill whose `before` sleeps for \
-ever (its worker is ended after 0.3 s, and started again): in turn alone, beside, alone."""
+ever (its process is ended after 0.3 s, and started again), and waits where it is told to: in turn alone, beside, alone."""
 
 
 def measure(bench: Bench) -> Row:
@@ -157,8 +157,10 @@ def asking(port: int) -> Iterator[list[int]]:
             connection.request(
                 "POST", "/v1/skills/stuck", b'{"text": "x"}', {"content-type": "application/json"}
             )
-            statuses.append(connection.getresponse().status)
+            response = connection.getresponse()
+            statuses.append(response.status)
             connection.close()
+            is_over.wait(float(response.headers.get("retry-after", 0)))
 
     client = threading.Thread(target=ask)
     client.start()

@@ -20,7 +20,8 @@ HeadraceError
 │   └── ServerExiting         the server is draining
 ├── DeadlineExceeded          the deadline set in a header ran out while the request waited
 ├── InferenceFailed           the backend raised while it ran the request
-│   └── WorkerLost            the worker died or hung with the request, twice
+│   ├── WorkerLost            the worker died or hung with the request, twice
+│   └── TookTooLong           the request's run reached its time limit
 ├── LoadFailed                a model cannot be loaded
 └── ConfigurationError        the command line or the settings cannot work
 
@@ -219,6 +220,17 @@ class WorkerLost(InferenceFailed):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"the worker of model '{name}' died while it ran this request, twice")
+
+
+class TookTooLong(InferenceFailed):
+    """The request's run reached the time limit of the skill's own code, which was ended."""
+
+    code = "took_too_long"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the transform of skill '{name}' took longer than its time limit (timeout_ms in skill.yaml) and was ended"
+        )
 
 
 class LoadFailed(HeadraceError):

@@ -84,7 +84,15 @@ class VersionForgotten:
     version: str
 
 
-Event = BatchDone | RequestsFailed | RequestsDropped | VersionChanged | WorkerDied | FilesChanged | VersionForgotten
+Event = (
+    BatchDone
+    | RequestsFailed
+    | RequestsDropped
+    | VersionChanged
+    | WorkerDied
+    | FilesChanged
+    | VersionForgotten
+)
 
 
 class Observer(Protocol):

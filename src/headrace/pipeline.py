@@ -23,6 +23,7 @@ from headrace.errors import (
     InvalidItem,
     InvalidRequest,
     NotReady,
+    TookTooLong,
     WorkerLost,
 )
 from headrace.events import BatchDone, Event, RequestsDropped, RequestsFailed
@@ -157,15 +158,20 @@ class Pipeline:
         self._queue.isolate()
         self.spec = spec
 
-    def detach(self, channels: Iterable[Instance]) -> None:
-        """Their worker is gone: what it ran is tried once more, alone, or answered; what it had not begun just waits."""
+    def detach(self, channels: Iterable[Instance], *, is_overdue: bool = False) -> None:
+        """Their worker is gone: what it ran is tried once more, alone, or answered; what it had not begun just waits.
+
+        If it was overdue with one request alone, that is the one to blame, and another try would take as long.
+        """
         gone = list(channels)
         self._channels = [each for each in self._channels if each not in gone]
         for channel in gone:
             for at, batch in enumerate(channel.close()):
                 assert isinstance(batch, Batch), "channels of a pipeline carry its batches"
                 self._clear(batch)
-                if at == 0:
+                if at == 0 and is_overdue and len(batch.tickets) == 1:
+                    self._refuse(batch.tickets, TookTooLong(self.spec.name))
+                elif at == 0:
                     self.retry_or_refuse(batch.tickets, WorkerLost(self.spec.name))
                 else:
                     self._put_back(batch.tickets)

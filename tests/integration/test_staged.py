@@ -240,7 +240,7 @@ def test_what_own_code_starts_ends_with_its_process(tmp_path: Path, profiles: Pa
     with run_server([skill], profile_dir=profiles) as running, Wire(running.host, running.port) as wire:
         assert wire.post("/v1/skills/starter", {"text": "a"}).status == 500
         pids = [int(pid) for pid in started.read_text().split()]
-        assert len(pids) == 2
+        assert pids
         eventually(lambda: not any(map(is_running, pids)), "what it started is ended")
 
 

@@ -280,10 +280,10 @@ def test_what_own_code_refuses_is_the_senders_to_change(ask):
     assert ask.infer("own", strings("words", "")).error == "say something"
 
 
-@pytest.mark.parametrize("word", ["hang", "die"])
-def test_own_code_that_hangs_or_dies_costs_its_own_request(ask, word):
+@pytest.mark.parametrize(("word", "code"), [("hang", "took_too_long"), ("die", "worker_lost")])
+def test_own_code_that_hangs_or_dies_costs_its_own_request(ask, word, code):
     answer = ask.infer("rough", strings("words", word))
-    assert (answer.status, answer.json()["code"]) == (500, "worker_lost")
+    assert (answer.status, answer.json()["code"]) == (500, code)
     assert ask.infer("own", strings("words", "one")).status == 200
     assert arrays(ask.infer("rough", strings("words", "ok")))["y"].tolist() == [[5, 0]]
 

@@ -34,6 +34,7 @@ class Worker:
         self.load = load
         self.channels: list[Channel] = []
         self.is_stale = False  # it found other files than it was told of
+        self.is_overdue = False  # it was ended by the time limit it had set itself
         self._events = events
         self._loop = asyncio.get_running_loop()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -98,6 +99,7 @@ class Worker:
         while self._control.fileno() >= 0 and self._on_report():
             pass  # what it reported before it ended
         self._close_control()
+        self.is_overdue = code == -signal.SIGALRM
         reason = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         self._events.on_exit(self, reason)
         self._close_channels()

@@ -340,7 +340,7 @@ class ModelVersion:
         serves = any(other.is_serving for other in self._seats)
         if not serves:
             self._move(VersionState.RESTARTING, f"its worker {reason}")
-        self.pipeline.detach(worker.channels)
+        self.pipeline.detach(worker.channels, is_overdue=worker.is_overdue)
         if delay_s and not self._workers():
             self.pipeline.refuse_all(self.not_ready(f"its worker {reason}"))
         if not seat.refusal:
