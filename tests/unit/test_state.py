@@ -26,7 +26,11 @@ def test_no_state_follows_itself(state):
         ("LOADING", "READY", True),
         ("LOADING", "UNAVAILABLE", True),
         ("READY", "RESTARTING", True),
-        ("READY", "UNAVAILABLE", True),  # its transforms cannot be loaded any more; a worker is started again instead
+        (
+            "READY",
+            "UNAVAILABLE",
+            True,
+        ),  # its transforms cannot be loaded any more; a worker is started again instead
         ("READY", "LOADING", False),
         ("RESTARTING", "READY", True),
         ("UNAVAILABLE", "READY", False),
