@@ -1,7 +1,6 @@
 """headrace serves AI models in real time and keeps what it promises of each."""
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,7 +9,8 @@ if TYPE_CHECKING:
     from headrace.library.batched import batched
     from headrace.transforms.user import Transform
 
-__version__ = version("headrace")
+    __version__: str
+
 __all__ = ["InvalidItem", "ModelContext", "PythonModel", "Tensor", "Transform", "__version__", "batched"]
 
 PLACES = {
@@ -25,6 +25,8 @@ PLACES = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("headrace")
     if name not in PLACES:
         raise AttributeError(f"module 'headrace' has no attribute '{name}'")
     return getattr(import_module(PLACES[name]), name)
