@@ -170,7 +170,8 @@ class Pipeline:
                 assert isinstance(batch, Batch), "channels of a pipeline carry its batches"
                 self._clear(batch)
                 if at == 0 and is_overdue and len(batch.tickets) == 1:
-                    self._refuse(batch.tickets, TookTooLong(self.spec.name))
+                    batch.tickets[0].is_retry = True
+                    self.retry_or_refuse(batch.tickets, TookTooLong(self.spec.name))
                 elif at == 0:
                     self.retry_or_refuse(batch.tickets, WorkerLost(self.spec.name))
                 else:

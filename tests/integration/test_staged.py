@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -141,6 +142,22 @@ def test_an_item_that_throws_costs_only_itself(server: RunningServer, text, stat
         assert word in answers[1].error
 
 
+def test_what_fails_before_the_model_is_counted_as_the_skills(server: RunningServer):
+    def refused() -> float:
+        with Wire(server.host, server.port) as wire:
+            text = wire.get("/metrics").body.decode()
+        found = re.search(
+            r'^inference_requests_total\{outcome="invalid_item",skill="coded",version="1"\} (\S+)',
+            text,
+            re.MULTILINE,
+        )
+        return float(found[1]) if found else 0.0
+
+    before = refused()
+    assert ask(server, "bad").status == 422
+    assert refused() == before + 1
+
+
 @pytest.mark.parametrize("text", ["hang", "die"])
 def test_an_item_that_hangs_or_kills_its_worker_costs_only_itself(server: RunningServer, text):
     with ThreadPoolExecutor(9) as pool:
@@ -225,8 +242,8 @@ def test_no_process_is_left(folder: Path, profiles: Path):
     assert not pids & set(children(os.getpid()))
 
 
-@pytest.mark.parametrize("then", ["time.sleep(60)", "os._exit(3)"])
-def test_what_own_code_starts_ends_with_its_process(tmp_path: Path, profiles: Path, then: str):
+@pytest.mark.parametrize(("then", "tries"), [("time.sleep(60)", 1), ("os._exit(3)", 2)])
+def test_what_own_code_starts_ends_with_its_process(tmp_path: Path, profiles: Path, then: str, tries: int):
     skill, started = tmp_path / "starter", tmp_path / "started"
     skill.mkdir()
     (skill / "skill.yaml").write_text("inputs: {text: {value: text}}\ntransform: {timeout_ms: 300}\n")
@@ -240,7 +257,7 @@ def test_what_own_code_starts_ends_with_its_process(tmp_path: Path, profiles: Pa
     with run_server([skill], profile_dir=profiles) as running, Wire(running.host, running.port) as wire:
         assert wire.post("/v1/skills/starter", {"text": "a"}).status == 500
         pids = [int(pid) for pid in started.read_text().split()]
-        assert pids
+        assert len(pids) == tries
         eventually(lambda: not any(map(is_running, pids)), "what it started is ended")
 
 

@@ -14,6 +14,7 @@ from headrace.errors import (
     QueueFull,
     RequestTimeout,
     ServerExiting,
+    TookTooLong,
     WorkerLost,
 )
 from headrace.events import BatchDone, RequestsDropped, RequestsFailed
@@ -468,3 +469,36 @@ async def test_what_was_decoded_for_another_model_is_not_run_by_the_one_that_rep
     path.start_worker()
     await tick()
     assert errors_of(running, waiting) == [NotReady, NotReady]
+
+
+async def test_a_run_that_was_overdue_alone_is_not_tried_again(path):
+    channel = path.start_worker()
+    slow = path.submit(1)
+    await tick()
+    path.pipeline.detach([channel], is_overdue=True)
+    again = path.start_worker()
+    await tick()
+    assert errors_of(slow) == [TookTooLong]
+    assert again.given == []
+
+
+async def test_those_that_were_overdue_together_are_each_tried_alone(path):
+    channel = path.start_worker()
+    first, second = path.submit(1), path.submit(2)
+    await tick()
+    path.pipeline.detach([channel], is_overdue=True)
+    again = path.start_worker()
+    await tick()
+    again.finish()
+    await tick()
+    path.pipeline.detach([again], is_overdue=True)
+    assert (rows_of(first), errors_of(second)) == ([[2]], [TookTooLong])
+
+
+async def test_a_client_that_left_before_its_run_was_overdue_is_not_counted_as_failed(path):
+    channel = path.start_worker()
+    gone = path.submit(1)
+    await tick()
+    path.pipeline.drop(gone)
+    path.pipeline.detach([channel], is_overdue=True)
+    assert not [each for each in path.events if isinstance(each, RequestsFailed)]

@@ -10,7 +10,14 @@ from headrace.backends.registry import IN_PROCESSES
 from headrace.batching.latency import LatencyModel
 from headrace.config import Settings
 from headrace.errors import HeadraceError, NotReady, ServerExiting
-from headrace.events import Event, FilesChanged, VersionChanged, WorkerDied
+from headrace.events import (
+    Event,
+    FilesChanged,
+    RequestsDropped,
+    RequestsFailed,
+    VersionChanged,
+    WorkerDied,
+)
 from headrace.execution.linux import usable_cores
 from headrace.execution.profiles import ProfileStore
 from headrace.execution.stamps import Stamp
@@ -286,8 +293,8 @@ class ModelVersion:
         return ModelVersion(transforms, self._settings, self._clock, self._on_transforms, self._stamps)
 
     def _on_transforms(self, event: Event) -> None:
-        """What the transforms' version reports. Only its state concerns this one; who waits for it waits there."""
-        if isinstance(event, WorkerDied | FilesChanged):
+        """What the transforms' version reports: its failures are this one's, its answers go on to the next stage."""
+        if isinstance(event, WorkerDied | FilesChanged | RequestsFailed | RequestsDropped):
             self._report(event)
         if not isinstance(event, VersionChanged):
             return
