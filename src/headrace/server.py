@@ -42,6 +42,14 @@ log = structlog.get_logger()
 class HttpServer(uvicorn.Server):
     """uvicorn's server, without its hands on the signals: draining takes more than it knows of."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_listening.set()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -108,6 +116,7 @@ class Server:
                 gc.collect()
                 gc.freeze()
                 gc.set_threshold(50_000, 20, 50)
+                await http.is_listening.wait()
                 assert self.address is not None, "it listens"
                 host, port = self.address
                 log.info("server_listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")

@@ -1,11 +1,13 @@
 """Models that cannot be loaded say why in the index; everything beside them is served."""
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 
 from headrace.errors import ConfigurationError
 from headrace.testing import run_server
@@ -189,3 +191,21 @@ def test_a_version_that_was_never_ready_is_not_ready_while_it_is_started_again(
                 statuses |= {wire.infer("dying", body).status, wire.get("/v2/models/dying").status}
             statuses.add(wire.infer("dying", body).status)
     assert statuses == {503}
+
+
+def test_a_server_that_says_it_has_started_takes_connections(
+    tmp_path: Path, profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs.mlp(tmp_path / "good.onnx")
+    startup = uvicorn.Server.startup
+
+    async def late(self: uvicorn.Server, sockets: Any = None) -> None:
+        await asyncio.sleep(0.3)
+        await startup(self, sockets)
+
+    monkeypatch.setattr(uvicorn.Server, "startup", late)
+    with (
+        run_server([tmp_path], profile_dir=profiles, wait_ready=False) as server,
+        Wire(server.host, server.port) as wire,
+    ):
+        assert wire.get("/v2/health/live").status == 200
