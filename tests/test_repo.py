@@ -77,8 +77,9 @@ def test_every_module_says_why_it_exists(path):
 
 
 def test_every_setting_has_its_reason_below_it():
-    (settings,) = (node for node in tree_of(PACKAGE / "config.py").body if isinstance(node, ast.ClassDef))
-    for field, below in zip(settings.body, [*settings.body[1:], None], strict=True):
+    classes = [node for node in tree_of(PACKAGE / "config.py").body if isinstance(node, ast.ClassDef)]
+    pairs = [pair for each in classes for pair in zip(each.body, [*each.body[1:], None], strict=True)]
+    for field, below in pairs:
         if isinstance(field, ast.AnnAssign):
             is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
             assert is_text, f"write below {ast.unparse(field.target)} what it is, its unit and its reason"

@@ -1,10 +1,23 @@
 """The settings, as one frozen tree. The command line's options are made from these fields."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 MIB = 1 << 20
+
+
+class Tenant(BaseModel):
+    """Somebody whose requests share the device with others'."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Its part of the device time of a model that all want, in relation to the others' weights."""
+
+    keys: tuple[str, ...] = ()
+    """API keys that are its own, or `sha256:` and the hex digest of one."""
 
 
 class Settings(BaseModel):
@@ -35,6 +48,21 @@ class Settings(BaseModel):
 
     max_rows: int = Field(default=64, ge=1)
     """Rows of different requests that may share a run; what is worth it is measured below that."""
+
+    weights: dict[str, float] = {}
+    """Model → its part of the device beside other models, in relation to theirs; 1 where nothing is said."""
+
+    tenants: dict[str, Tenant] = {}
+    """Tenant → its weight and keys, from the file of --tenants; whoever is not in it has weight 1."""
+
+    tenant_header: str = Field(default="x-tenant", pattern="^[A-Za-z0-9-]+$")
+    """Header that names the tenant of a request that brings no API key."""
+
+    refuse_with: Literal[503, 429] = 503
+    """Status of requests refused because too much waits; some balancers retry the one and not the other."""
+
+    max_loop_lag_s: float = Field(default=0.05, gt=0)
+    """Seconds the gateway may be behind for a quarter of a second before it refuses requests unseen."""
 
     instances: int | None = Field(default=None, ge=1)
     """Sessions a model runs at once; measured at load if not set."""

@@ -14,6 +14,9 @@ HeadraceError
 ├── Unavailable               the same request may succeed later
 │   ├── NotReady              the version is loading, restarting or failed
 │   ├── QueueFull             the queue holds as many bytes as it may
+│   ├── Overloaded            too much waits for an answer in time
+│   │   ├── DeadlineInfeasible  predicted on arrival for this request
+│   │   └── GatewayBusy       the gateway itself falls behind
 │   ├── BodiesFull            the server holds as many bytes of requests as it may
 │   ├── RequestTimeout        the request's own timeout ran out while it waited
 │   ├── SlowSender            the body did not arrive in time
@@ -160,6 +163,37 @@ class QueueFull(Unavailable):
 
     def __init__(self, name: str, limit: str) -> None:
         super().__init__(f"Exceeds maximum queue size: {limit} wait for model '{name}' already")
+
+
+class Overloaded(Unavailable):
+    """Too much waits for the request to be answered in time; `retry_after_s` later it would have been."""
+
+    code = "overloaded"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineInfeasible(Overloaded):
+    """Predicted on arrival: the request would be answered after its deadline, or after what its skill promises."""
+
+    code = "deadline_infeasible"
+
+    def __init__(self, name: str, expected_s: float, allowed_s: float) -> None:
+        super().__init__(
+            f"model '{name}' would answer in {expected_s * 1e3:.0f} ms, and {allowed_s * 1e3:.0f} ms are allowed",
+            expected_s - allowed_s,
+        )
+
+
+class GatewayBusy(Overloaded):
+    """The gateway itself falls behind; the request was not looked at."""
+
+    code = "gateway_busy"
+
+    def __init__(self, lag_s: float) -> None:
+        super().__init__(f"the server is {lag_s * 1e3:.0f} ms behind: try again later", 1.0)
 
 
 class BodiesFull(Unavailable):

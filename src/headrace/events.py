@@ -16,6 +16,9 @@ class BatchDone:
         queue_waits: one a request, from its arrival to the start of the run.
         compute: from the worker's stamps around the backend's run.
         input_s, output_s: the worker's time to place inputs and outputs.
+        shares: the device time of the run by whose it was: (tenant, elements of a row with its padding, seconds). A run
+            on half of the device's cores counts half.
+        padding: bytes of the inputs with their padding, and of that the padding.
     """
 
     model: str
@@ -26,6 +29,8 @@ class BatchDone:
     compute: float
     input_s: float
     output_s: float
+    shares: tuple[tuple[str, int, float], ...] = ()
+    padding: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,7 @@ class InferRequest(msgspec.Struct, frozen=True, gc=False):
         is_alone: it may not share a batch: it has no rows, or strings too long to be looked through before.
         absent: positions of optional inputs that it leaves out; they have no tensor.
         priority: as the request names it, 1 first; 0 if it does not.
+        tenant: as the request names it; empty if it does not.
     """
 
     id: str
@@ -164,6 +165,7 @@ class InferRequest(msgspec.Struct, frozen=True, gc=False):
     is_alone: bool = False
     absent: tuple[int, ...] = ()
     priority: int = 0
+    tenant: str = ""
 
 
 def element_count(shape: Shape) -> int:

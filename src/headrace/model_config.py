@@ -38,12 +38,15 @@ class QueuePolicy(msgspec.Struct, frozen=True):
         default_timeout_s: seconds they may wait, None for the server's deadline.
         allow_timeout_override: whether a request's own timeout counts if it is shorter.
         on_timeout: whether what waited too long is refused, or served after everything else.
+        share: of the model's device time within which this level goes before those after it, above 0 and below 1; None
+            for nearly all of it. What is left is the others'.
     """
 
     max_queue_size: int = 0
     default_timeout_s: float | None = None
     allow_timeout_override: bool = True
     on_timeout: Literal["reject", "delay"] = "reject"
+    share: float | None = None
 
 
 class WarmupInput(msgspec.Struct, frozen=True):
@@ -89,6 +92,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
         variant: which of them this is; all but the first are served as SKILL.VARIANT.
         latency_p99_s: seconds within which 99 of 100 requests should be answered, None if nothing is promised.
         priority: 1 goes before 2, and 2 before 3, where skills compete.
+        weight: its part of the device beside other models, in relation to theirs.
         examples: golden inputs as callers send them, each {"input": {...}} and maybe {"answer": {...}}.
     """
 
@@ -112,6 +116,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     variant: str = ""
     latency_p99_s: float | None = None
     priority: int = 2
+    weight: float = 1.0
     examples: tuple[dict[str, Any], ...] = ()
 
     @property

@@ -11,6 +11,7 @@ from math import inf
 
 from msgspec.structs import replace
 
+from headrace.admission.forecast import Arrival
 from headrace.admission.gate import admit
 from headrace.batching.assemble import failures, has_rows, place_inputs, read_outputs
 from headrace.batching.latency import LatencyModel
@@ -96,6 +97,15 @@ class Pipeline:
     def is_trying_suspect(self) -> bool:
         """What runs now, and nothing else, is a request whose first run ended badly."""
         return self._suspect is not None
+
+    @property
+    def is_pressed(self) -> bool:
+        """A request may have to be refused: its envelope is worth a look before its data is decoded."""
+        return False
+
+    def refusal(self, arrival: Arrival) -> HeadraceError | None:  # noqa: ARG002 - the forecast comes next
+        """The reason not to take such a request in now, or None."""
+        return None
 
     def submit(self, ticket: Ticket) -> None:
         """Take a ticket in, or refuse it at once."""

@@ -36,7 +36,19 @@ class Ticket:
     `answer` and `refuse` may be called once in all, and not after `drop`; that is this class's promise to the client.
     """
 
-    __slots__ = ("_reply", "arrived", "deadline", "is_retry", "level", "request", "state", "timeout_error")
+    __slots__ = (
+        "_reply",
+        "arrived",
+        "deadline",
+        "is_asked",
+        "is_retry",
+        "level",
+        "request",
+        "state",
+        "target",
+        "tenant",
+        "timeout_error",
+    )
 
     def __init__(
         self,
@@ -58,6 +70,11 @@ class Ticket:
         self.is_retry = False
         # Lower ones are served first, whatever the deadlines.
         self.level = 0
+        # Whose device time it takes; when it is to be answered to be taken in at all (the skill's promise, which may
+        # end before the deadline); whether the deadline is the caller's own.
+        self.tenant = ""
+        self.target = deadline
+        self.is_asked = False
 
     def answer(self, part: Part) -> None:
         """Give the rows to the client, unless it has gone."""

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from headrace.config import Settings
 
-HIDDEN = frozenset({"pads"})
+HIDDEN = frozenset({"pads", "tenants", "weights", "refuse_with"})
 PAD = re.compile(r"([^:]+):(.+)=([-+]?[0-9]+(?:\.[0-9]*)?)")
 Command = Callable[..., Any]
 
