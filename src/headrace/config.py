@@ -1,23 +1,47 @@
 """The settings, as one frozen tree. The command line's options are made from these fields."""
 
+import re
+from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 MIB = 1 << 20
+DIGEST = "sha256:"
+"""What a key begins with that is given by its digest."""
+HEX_DIGEST = re.compile(r"sha256:[0-9a-fA-F]{64}")
+KEY = re.compile(r"[!-~]{1,512}")
+"""What a header can carry as a key."""
+
+
+def hidden_key(key: str) -> str:
+    """The digest in place of an API key, so that no setting holds one.
+
+    Raises:
+        ValueError: it is neither; the sentence does not repeat it.
+    """
+    if key.startswith(DIGEST):
+        if not HEX_DIGEST.fullmatch(key):
+            raise ValueError("should be sha256: and 64 hex digits, as sha256sum gives them")
+        return key.lower()
+    if not KEY.fullmatch(key):
+        raise ValueError(
+            "should be 1 to 512 visible ASCII characters without spaces, or sha256: and its digest"
+        )
+    return DIGEST + sha256(key.encode()).hexdigest()
 
 
 class Tenant(BaseModel):
     """Somebody whose requests share the device with others'."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Its part of the device time of a model that all want, in relation to the others' weights."""
 
-    keys: tuple[str, ...] = ()
-    """API keys that are its own, or `sha256:` and the hex digest of one."""
+    keys: tuple[Annotated[str, AfterValidator(hidden_key)], ...] = ()
+    """API keys that are its own, or `sha256:` and the hex digest of one; digests are what is kept."""
 
 
 class Settings(BaseModel):
@@ -49,7 +73,7 @@ class Settings(BaseModel):
     max_rows: int = Field(default=64, ge=1)
     """Rows of different requests that may share a run; what is worth it is measured below that."""
 
-    weights: dict[str, float] = {}
+    weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
     """Model → its part of the device beside other models, in relation to theirs; 1 where nothing is said."""
 
     tenants: dict[str, Tenant] = {}
@@ -126,3 +150,12 @@ class Settings(BaseModel):
 
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """Least level that is logged."""
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> "Settings":
+        owners: dict[str, str] = {}
+        for name, tenant in self.tenants.items():
+            for key in tenant.keys:
+                if owners.setdefault(key, name) != name:
+                    raise ValueError(f"tenants {owners[key]} and {name} have the same key: give each its own")
+        return self

@@ -1,12 +1,17 @@
 import pytest
 
+from headrace.config import Settings
 from headrace.errors import UnsupportedCoding
 from headrace.frontends.headers import Wishes, read_headers
+from headrace.frontends.tenants import Tenants
 from headrace.protocol.compression import Coding
+
+TENANTS = Tenants(Settings())
 
 
 def wishes(**headers):
-    return read_headers([(name.replace("_", "-").encode(), value) for name, value in headers.items()]).wishes
+    raw = [(name.replace("_", "-").encode(), value) for name, value in headers.items()]
+    return read_headers(raw, TENANTS).wishes
 
 
 def test_most_requests_wish_for_nothing():
@@ -37,3 +42,9 @@ def test_the_sooner_deadline_counts():
     assert wishes(x_request_timeout_seconds=b"2", x_envoy_expected_rq_timeout_ms=b"500") == Wishes(
         timeout_s=0.5
     )
+
+
+def test_whose_a_request_is_comes_with_its_wishes():
+    assert wishes(x_tenant=b"acme") == Wishes(tenant="acme")
+    assert wishes(x_tenant=b"acme", x_request_id=b"7").tenant == "acme"
+    assert wishes(authorization=b"Basic eDp5", x_tenant=b"") is None

@@ -27,6 +27,7 @@ from headrace.errors import (
     RequestTooLarge,
 )
 from headrace.frontends.headers import NO_WISHES, Wishes
+from headrace.frontends.tenants import Tenants
 from headrace.lifecycle.catalog import Catalog
 from headrace.lifecycle.version import ModelVersion
 from headrace.messages import InferRequest, ModelSpec
@@ -100,6 +101,7 @@ class Desk:
         self._max_received_bytes = settings.max_received_bytes
         self.clock = clock
         self.transcoder = transcoder
+        self.tenants = Tenants(settings)
         # The mutable state: what was worked out once, and the bytes of bodies that are not answered yet.
         self._routes: dict[bytes, Route | None] = {}
         self._codecs: dict[ModelVersion, Codec] = {}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from headrace.errors import InvalidRequest
+from headrace.frontends.tenants import Tenants
 from headrace.protocol.compression import Coding, coding_for_answer, coding_of_body
 
 MILLISECONDS = 1e-3
@@ -22,12 +23,14 @@ class Wishes(NamedTuple):
         coding: what the body is compressed with.
         answer_coding: what the answer is to be compressed with.
         request_id: to be echoed.
+        tenant: whose the request is, by its API key or the tenant header.
     """
 
     timeout_s: float | None = None
     coding: Coding | None = None
     answer_coding: Coding | None = None
     request_id: bytes | None = None
+    tenant: str | None = None
 
 
 NO_WISHES = Wishes()
@@ -42,8 +45,8 @@ class InferHeaders(NamedTuple):
     wishes: Wishes | None
 
 
-def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> InferHeaders:
-    """Read lower-case headers.
+def read_headers(headers: Iterable[tuple[bytes, bytes]], tenants: Tenants) -> InferHeaders:
+    """Read lower-case headers; `tenants` says whose they are.
 
     Proxies add deadlines and ids of their own, so one that cannot be read is ignored.
 
@@ -62,20 +65,20 @@ def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> InferHeaders:
             header_length = read_header_length(value)
         elif name == b"expect":
             expects_continue = value.lower() == b"100-continue"
-        elif name in WISHES:
+        elif name in WISHES or name in tenants.headers:
             wished.append((name, value))
     return InferHeaders(
-        header_length, content_length, expects_continue, read_wishes(wished) if wished else None
+        header_length, content_length, expects_continue, read_wishes(wished, tenants) if wished else None
     )
 
 
-def read_wishes(headers: Iterable[tuple[bytes, bytes]]) -> Wishes | None:
+def read_wishes(headers: list[tuple[bytes, bytes]], tenants: Tenants) -> Wishes | None:
     """What these headers ask for; None if that is nothing.
 
     Raises:
         UnsupportedCoding: as for read_headers.
     """
-    wishes = NO_WISHES
+    wishes = Wishes(tenant=tenants.of_headers(headers))
     accepted: list[str] = []
     for name, value in headers:
         if name in TIMEOUTS:

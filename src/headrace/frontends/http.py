@@ -179,7 +179,7 @@ class LeanProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
         try:
-            headers = read_headers(self.headers)
+            headers = read_headers(self.headers, self._desk.tenants)
             self._check(headers)
         except HeadraceError as exc:
             self.refuse(exc)

@@ -166,7 +166,7 @@ class InferRoute:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
-            headers = read_headers(request.headers.raw)
+            headers = read_headers(request.headers.raw, self._desk.tenants)
             body = await receive_body(self._desk, request, headers.header_length, headers.content_length)
         except HeadraceError as exc:
             await send_response(send, error_response(exc, request_id_of(request)))

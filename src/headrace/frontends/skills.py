@@ -151,7 +151,7 @@ class SkillRoute:
                 content_type = value
         length = None if is_json(media_type(content_type)) else NOT_JSON_ALONE
         try:
-            headers = read_headers(scope["headers"])
+            headers = read_headers(scope["headers"], self._skills.desk.tenants)
             body = await receive_body(self._skills.desk, request, length, headers.content_length)
         except HeadraceError as exc:
             await send_response(send, error_response(exc, request_id_of(request)))
