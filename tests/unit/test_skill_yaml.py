@@ -13,6 +13,7 @@ WHOLE = """
 format: 1
 description: whether a customer is content
 objective: {latency_p99_ms: 60, priority: high}
+share: {weight: 2, priorities: {"1": 0.5, "2": 0.3, "3": null}, default_priority: 2}
 inputs:
   text: {tokenizer: tokenizer.json, max_tokens: 128, too_long: cut, tensors: {ids: tokens}}
   photo: {image: {size: [224, 224], crop: center, mean: [0.5, 0.5, 0.5], std: 0.5, scale: 1e-3}, to: pixels}
@@ -74,6 +75,8 @@ def test_every_key_of_the_format_arrives_where_the_workers_read_it(folder):
     assert (config.instances, config.threads, config.max_batch_size) == (1, 2, 16)
     assert (config.variants, config.variant, first.config.variant) == (("small", "large"), "large", "small")
     assert (config.latency_p99_s, config.priority, config.pads) == (0.06, 1, {"tokens": 0})
+    assert (config.weight, config.default_level) == (2, 2)
+    assert {level: policy.share for level, policy in config.levels.items()} == {1: 0.5, 2: 0.3, 3: None}
     assert config.examples[0]["input"]["photo"] == str(folder / "a.png")
     assert config.examples[0]["answer"] == {"label": "good"}
     assert config.steps["transform"] == {
@@ -150,7 +153,7 @@ MISTAKES = {
     ),
     "a key like no other": (
         "zzz: 1",
-        "1: zzz: unknown key; there are format, description, objective, inputs, outputs, variants, padding, examples, transform",
+        "1: zzz: unknown key; there are format, description, objective, share, inputs, outputs, variants, padding, examples, transform",
     ),
     "a format of the future": (
         "format: 2",
@@ -164,6 +167,42 @@ MISTAKES = {
         "objective: {latency_p99_ms: 0}",
         "1: objective.latency_p99_ms: should be above 0, and is 0",
     ),
+    "a weight of nothing": ("share: {weight: 0}", "1: share.weight: should be above 0, and is 0"),
+    "a weight that is no number": (
+        "share: {weight: .nan}",
+        "1: share.weight: should be a finite number, and is NaN",
+    ),
+    "a share of nothing": (
+        "share:\n  priorities: {1: 0.5, 2: 0}",
+        "2: share.priorities.2: should be above 0, and is 0",
+    ),
+    "a share in percent": (
+        "share:\n  priorities:\n    1: 50\n    2: null",
+        "3: share.priorities.1: should be below 1, and is 50",
+    ),
+    "shares of more than there is": (
+        "share: {priorities: {1: 0.5, 2: 0.4, 3: 0.3}}",
+        "1: share.priorities: promise 1.2 of the device time in all, and there is 1: lower them",
+    ),
+    "shares that leave nothing": (
+        "share: {priorities: {1: 0.9, 2: 0.1, 3: null}}",
+        "1: share.priorities: promise all of the device time, and leave nothing for levels with null",
+    ),
+    "a level that is none": (
+        "share: {priorities: {0: 0.5, 1: 0.2}}",
+        "1: share.priorities.0: is no priority level: they are counted from 1, as in {1: 0.5, 2: null}",
+    ),
+    "a level left out": ("share: {priorities: {1: 0.5, 3: 0.2}}", "1: share.priorities: lacks level 2: "),
+    "one level": ("share: {priorities: {1: 0.5}}", "1: share.priorities: has one level only, "),
+    "a default that is no level": (
+        "share: {priorities: {1: 0.5, 2: 0.2}, default_priority: 3}",
+        "1: share.default_priority: is 3, and the levels are 1, 2",
+    ),
+    "a default of nothing": (
+        "share: {default_priority: 1}",
+        "1: share.default_priority: goes with priorities",
+    ),
+    "a key of a share": ("share: {wieght: 2}", "1: share.wieght: unknown key; did you mean weight?"),
     "a word for a number": (
         "padding: {x: null}",
         "1: padding.x: should be a number, and is empty",
@@ -322,6 +361,18 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(folder):
     assert [line.partition(":")[0] for line in said] == ["1", "2", "4", "5", "7"]
 
 
+def test_shares_may_be_all_there_is_and_the_last_level_is_that_of_requests_that_name_none(folder):
+    (source,) = sources(folder, "share: {priorities: {3: 0.7, 2: 0.2, 1: 0.1}}")
+    assert not source.problem
+    assert (list(source.config.levels), source.config.default_level) == ([1, 2, 3], 3)
+    assert source.config.has_policies
+
+
+def test_levels_alone_say_the_order(folder):
+    (source,) = sources(folder, "share: {priorities: {1: null, 2: null}}")
+    assert (source.problem, source.config.level(1), source.config.level(0)) == ("", 1, 2)
+
+
 def test_code_that_no_input_is_for_is_a_mistake(folder):
     (folder / "transform.py").write_text(CODE)
     assert problems(folder, "outputs: {s: {from: p}}") == [
@@ -377,6 +428,9 @@ def test_the_json_schema_takes_what_is_right_and_nothing_else():
         {"inputs": {"a": {"value": "txt"}}},
         {"outputs": {"l": {"top_k": 0}}},
         {"format": 2},
+        {"share": {"weight": 0}},
+        {"share": {"priorities": {"0": 0.5}}},
+        {"share": {"priorities": {"1": 1}}},
     ):
         assert not validator.is_valid(wrong)
 

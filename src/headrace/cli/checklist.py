@@ -140,6 +140,8 @@ def waiting(config: ModelConfig) -> Iterator[Line]:
             "priority",
             Text("high" if config.priority < UNSAID.priority else "low"),
         )
+    if config.weight != UNSAID.weight:
+        yield "weight", Text(f"{config.weight:g}, beside other models")
     if config.queue != UNSAID.queue and not config.levels:
         yield "queue", Text(policy(config.queue))
     for level, each in sorted(config.levels.items()):
@@ -192,11 +194,12 @@ def warmed(warmup: Warmup) -> str:
 
 
 def policy(queue: QueuePolicy) -> str:
-    parts = [
+    parts = [f"first within {queue.share:.3g} of its device time"] if queue.share is not None else []
+    parts.append(
         f"at most {counted(queue.max_queue_size, 'request')} waiting"
         if queue.max_queue_size
         else "any number waiting"
-    ]
+    )
     if queue.default_timeout_s is not None:
         after = "refused" if queue.on_timeout == "reject" else "served after all others"
         parts.append(f"{after} after {queue.default_timeout_s:g} s")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from headrace.backends.registry import BACKENDS, backend_for
-from headrace.model_config import ModelConfig
+from headrace.model_config import ModelConfig, QueuePolicy
 from headrace.repository import plain
 from headrace.repository.skill_checks import SkillFolder, find_mistakes, not_there
 from headrace.repository.skill_examples import golden_inputs
@@ -104,18 +104,22 @@ def config_of(place: SkillFolder, name: str) -> ModelConfig:
     """What is said of a variant; of the skill, if its name is empty."""
     skill = place.skill
     variant = skill.variants.get(name, Variant())
-    p99_ms = skill.objective.latency_p99_ms
+    p99_ms, share = skill.objective.latency_p99_ms, skill.share
+    levels = {int(level): QueuePolicy(share=part) for level, part in share.priorities.items()}
     return ModelConfig(
         max_batch_size=variant.max_batch_size,
         instances=variant.instances,
         threads=variant.threads,
         pads=skill.padding,
+        levels=dict(sorted(levels.items())),
+        default_level=share.default_priority or max(levels, default=0),
         steps=steps_of(place),
         description=skill.description,
         variants=tuple(skill.variants),
         variant=name,
         latency_p99_s=None if p99_ms is None else p99_ms * MILLISECONDS,
         priority=PRIORITIES[skill.objective.priority],
+        weight=share.weight,
         examples=golden_inputs(place.folder, skill),
     )
 

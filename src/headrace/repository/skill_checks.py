@@ -8,6 +8,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from math import fsum
 from pathlib import Path as FilePath
 
 from headrace.repository.skill_examples import Wrong, below, example_mistakes
@@ -18,6 +19,7 @@ from headrace.repository.skill_yaml import (
     ImageSteps,
     Output,
     RecordInput,
+    Share,
     SkillFile,
     TextInput,
     ValueInput,
@@ -25,6 +27,8 @@ from headrace.repository.skill_yaml import (
 from headrace.repository.yaml_tree import Mistake, Path, Tree
 
 TRANSFORM = "transform.py"
+PRECISION = 9
+"""Decimals of a sum of shares: 0.1, 0.2 and 0.7 are 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ def find_mistakes(place: SkillFolder) -> list[Mistake]:
     """All of them, and the labels and code read on the way."""
     place.code = read_code(place.folder / TRANSFORM)
     found = [
+        *below(("share",), share_mistakes(place.skill.share)),
         *input_mistakes(place),
         *target_mistakes(place.skill),
         *transform_mistakes(place),
@@ -66,6 +71,27 @@ def find_mistakes(place: SkillFolder) -> list[Mistake]:
         *example_mistakes(place.folder, place.skill, place.labels, place.left_out),
     ]
     return [Mistake(place.tree.line(path), path, text) for path, text in found]
+
+
+def share_mistakes(share: Share) -> Iterator[Wrong]:
+    """Levels that leave one out, or that cannot all have what they are promised."""
+    here: Path = ("priorities",)
+    levels = sorted(map(int, share.priorities))
+    if levels == [1]:
+        yield here, "has one level only, which all requests have: name the others', as in {1: 0.5, 2: null}"
+    elif missing := set(range(1, max(levels, default=0))).difference(levels):
+        yield here, f"lacks level {min(missing)}: levels are counted from 1, and 1 goes first"
+    parts = list(share.priorities.values())
+    total = round(fsum(part for part in parts if part is not None), PRECISION)
+    if total > 1:
+        yield here, f"promise {total:g} of the device time in all, and there is 1: lower them"
+    elif total == 1 and None in parts:
+        yield here, "promise all of the device time, and leave nothing for levels with null: lower them"
+    default = share.default_priority
+    if default is not None and not levels:
+        yield ("default_priority",), "goes with priorities: add them, as in priorities: {1: 0.5, 2: null}"
+    elif default is not None and default not in levels:
+        yield ("default_priority",), f"is {default}, and the levels are {', '.join(map(str, levels))}"
 
 
 def input_mistakes(place: SkillFolder) -> Iterator[Wrong]:

@@ -95,6 +95,8 @@ def sentence(error: ErrorDetails) -> str:
             text = not_one_of(loc, given)
         case "union_tag_not_found" | "union_tag_invalid":
             text = no_alternative(loc, given)
+        case "string_pattern_mismatch":
+            text = "is no priority level: they are counted from 1, as in {1: 0.5, 2: null}"
         case "too_short" | "too_long" | "string_too_short":
             text = wrong_size(loc, context)
         case _ if kind in EXPECTED:

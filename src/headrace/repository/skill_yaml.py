@@ -58,6 +58,26 @@ class Objective(Section):
     """Who goes first where skills compete for the machine."""
 
 
+Level = Annotated[str, Field(pattern="^[1-9][0-9]{0,3}$")]
+"""A priority level; keys are text, in YAML as in JSON."""
+
+
+class Share(Section):
+    """Its part of the machine, and whose of its requests go first."""
+
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
+    """Its part of the cores beside other skills that want them, in relation to their weights."""
+
+    priorities: dict[Level, Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None] = Field(
+        default={}, examples=[{"1": 0.5, "2": None}], json_schema_extra={"additionalProperties": False}
+    )
+    """Priority level that requests may name, 1 first → the part of the skill's device time within which they go before all
+    later ones, as in 0.5; null: of what is left, in this order."""
+
+    default_priority: int | None = Field(default=None, ge=1)
+    """Level of requests that name none; the last if left out."""
+
+
 class TextTensors(Section):
     """The model's names for what a tokenizer gives, where they are not the usual ones."""
 
@@ -325,6 +345,9 @@ class SkillFile(Section):
 
     objective: Objective = Objective()
     """What is promised of it."""
+
+    share: Share = Share()
+    """Who gets the machine when not everybody can have it."""
 
     inputs: dict[Name, Input] = {}
     """What callers send, by the names they use; model inputs that nobody mentions are tensors."""
