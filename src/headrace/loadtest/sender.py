@@ -30,6 +30,21 @@ class Target:
 
 
 @dataclass(frozen=True)
+class ClosedLoop:
+    """So many connections that each ask again when they have their answer.
+
+    Attributes:
+        connections: how many; callers have them in proportion to their parts.
+        seconds: how long they ask.
+        seed: of the order in which they go through the keys.
+    """
+
+    connections: int
+    seconds: float
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Progress:
     """What the sender saw in about the last second. Counts are of attempts, times in seconds.
 
@@ -93,19 +108,17 @@ def send(
 
 def send_closed(
     target: Target,
-    connections: int,
+    loop: ClosedLoop,
     callers: Sequence[Caller],
     requests: Requests,
-    seconds: float,
     *,
     core: int | None = None,
-    seed: int = 0,
     progress: Callable[[Progress], None] | None = None,
     sample: Callable[[], dict[str, float]] | None = None,
 ) -> Record:
     """Closed loop: each connection asks again as soon as it has its answer, after its caller's pause if that was none.
 
     A call is scheduled when it is sent, so its latency says nothing about those who would have come meanwhile.
-    Connections belong to callers in the proportion of their parts. Otherwise as `send`.
+    Otherwise as `send`.
     """
     raise NotImplementedError

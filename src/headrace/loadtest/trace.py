@@ -5,23 +5,22 @@ ContextTokens, GeneratedTokens) as well as an access log with a time in seconds.
 """
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import ceil, isfinite
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
 from headrace.errors import ConfigurationError
 
-COLUMNS = {
-    "time": ("time", "timestamp", "arrival", "seconds"),
-    "key": ("key", "input", "func", "url"),
-    "caller": ("caller", "tenant", "user", "app"),
-    "length": ("length", "tokens", "contexttokens", "size"),
-}
-"""What is read, and what its column may be called, in any case of letters."""
+TIME = ("time", "timestamp", "arrival", "seconds")
+KEY = ("key", "input", "func", "url")
+CALLER = ("caller", "tenant", "user", "app")
+LENGTH = ("length", "tokens", "contexttokens", "size")
+"""What the columns may be called, in any case of letters."""
 
 
 @dataclass(frozen=True)
@@ -77,33 +76,36 @@ def read_trace(path: Path) -> Trace:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return _trace(path, csv.reader(file))
+            return _trace(path, _rows(file))
     except OSError as exc:
         raise ConfigurationError(f"{path} cannot be read: {exc.strerror}") from exc
     except (UnicodeDecodeError, csv.Error) as exc:
         raise ConfigurationError(f"{path} is not a CSV file in UTF-8: {exc}") from exc
 
 
-def _trace(path: Path, rows: "csv._reader") -> Trace:
-    header = [each.strip().lower() for each in next(rows, [])]
-    at = {what: _column(header, names) for what, names in COLUMNS.items()}
-    time_at, key_at, caller_at, length_at = (at[each] for each in ("time", "key", "caller", "length"))
+def _rows(file: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """Each row that is not empty, with the number of its line."""
+    reader = csv.reader(file)
+    return ((reader.line_num, row) for row in reader if row)
+
+
+def _trace(path: Path, rows: Iterator[tuple[int, list[str]]]) -> Trace:
+    header = [each.strip().lower() for each in next(rows, (1, []))[1]]
+    time_at, key_at, caller_at, length_at = (_column(header, each) for each in (TIME, KEY, CALLER, LENGTH))
     if time_at is None:
         raise ConfigurationError(
             f"{path}: line 1 names no column of times: call one of them time, in seconds, or timestamp"
         )
     times, keys, callers, lengths = [], [], [], []
-    for row in rows:
-        if not row:
-            continue
+    for line, row in rows:
         if len(row) != len(header):
             raise ConfigurationError(
-                f"{path}: line {rows.line_num} has {len(row)} cells and the header has {len(header)}"
+                f"{path}: line {line} has {len(row)} cells and the header has {len(header)}"
             )
-        times.append(_time(path, rows.line_num, row[time_at]))
+        times.append(_time(path, line, row[time_at]))
         keys.append(row[key_at] if key_at is not None else "")
         callers.append(row[caller_at] if caller_at is not None else "")
-        lengths.append(_length(path, rows.line_num, row[length_at]) if length_at is not None else 0)
+        lengths.append(_length(path, line, row[length_at]) if length_at is not None else 0)
     if not times:
         raise ConfigurationError(f"{path} has no line after its header: a trace is one line a call")
     order = np.argsort(times, kind="stable")
@@ -118,7 +120,7 @@ def _trace(path: Path, rows: "csv._reader") -> Trace:
     )
 
 
-def _column(header: list[str], names: Iterable[str]) -> int | None:
+def _column(header: list[str], names: Sequence[str]) -> int | None:
     return next((header.index(each) for each in names if each in header), None)
 
 
