@@ -13,6 +13,8 @@ DIGEST = "sha256:"
 HEX_DIGEST = re.compile(r"sha256:[0-9a-fA-F]{64}")
 KEY = re.compile(r"[!-~]{1,512}")
 """What a header can carry as a key."""
+TENANT_NAME = r"^[!-~](?:[ -~]{0,62}[!-~])?$"
+"""What may be a label and stand in a log: printable ASCII."""
 
 
 def hidden_key(key: str) -> str:
@@ -76,7 +78,7 @@ class Settings(BaseModel):
     weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
     """Model → its part of the device beside other models, in relation to theirs; 1 where nothing is said."""
 
-    tenants: dict[str, Tenant] = {}
+    tenants: dict[Annotated[str, Field(pattern=TENANT_NAME)], Tenant] = {}
     """Tenant → its weight and keys, from the file of --tenants; whoever is not in it has weight 1."""
 
     tenant_header: str = Field(default="x-tenant", pattern="^[A-Za-z0-9-]+$")

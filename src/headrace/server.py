@@ -28,6 +28,7 @@ from headrace.lifecycle.version import ModelVersion
 from headrace.lifecycle.watcher import Watcher, first_scan
 from headrace.pipeline import Pipeline
 from headrace.protocol import transcode
+from headrace.repository.find import refuse_unknown
 from headrace.repository.source import Source
 from headrace.telemetry.logs import LogObserver, LogSettings
 from headrace.telemetry.metrics import Held, Metrics
@@ -70,11 +71,8 @@ class Server:
         self._log_settings = log_settings or LogSettings(settings.log_level)
         self._paths = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 - symlinks are names
         self._seen = first_scan(self._paths, settings)
-        known = {name for name, _ in self._seen.found}
-        if not self._seen.missing and (unknown := set(settings.pads) - known):
-            raise ConfigurationError(
-                f"padding is declared for {', '.join(sorted(unknown))}, and the models are {', '.join(sorted(known))}"
-            )
+        if not self._seen.missing:
+            refuse_unknown(settings, {name for name, _ in self._seen.found})
         self.address: tuple[str, int] | None = None
         self.is_started = asyncio.Event()
         self._observers: list[Observer] = []

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -14,6 +15,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from headrace.cli.tree import WIDTH, columns, counted
+from headrace.config import Tenant
 from headrace.messages import Shape
 from headrace.model_config import DeclaredTensor, ModelConfig, QueuePolicy, Warmup
 from headrace.repository.source import Source
@@ -61,6 +63,23 @@ def print_checklist(sources: list[Source]) -> None:
             "bold red" if refused else "",
         )
     )
+
+
+def weighted(source: Source, weights: Mapping[str, float]) -> Source:
+    """With the weight that the command line gives it."""
+    weight = weights.get(source.name, source.config.weight)
+    return replace(source, config=msgspec.structs.replace(source.config, weight=weight))
+
+
+def print_tenants(tenants: Mapping[str, Tenant]) -> None:
+    """Who shares the device by name, if anybody does."""
+    if tenants:
+        said = (
+            f"{name} weighs {each.weight:g}" + (f" ({counted(len(each.keys), 'key')})" if each.keys else "")
+            for name, each in tenants.items()
+        )
+        console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+        console.print(Text(f"{counted(len(tenants), 'tenant')}: {', '.join(said)}"))
 
 
 def head(source: Source) -> Text:

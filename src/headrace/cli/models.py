@@ -12,16 +12,10 @@ from headrace.errors import ConfigurationError
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-@click.option(
-    "--pad",
-    multiple=True,
-    metavar="MODEL:INPUT=VALUE",
-    help="Lengths of this input may be padded with the value; what is shown says whether a run confirms it.",
-)
 @some_settings_options(
-    "instances", "threads", "max_batch_size", "profile_dir", "load_timeout_s", "model_name"
+    "pads", "instances", "threads", "max_batch_size", "profile_dir", "load_timeout_s", "model_name"
 )
-def command(paths: tuple[Path, ...], pad: tuple[str, ...], *, as_json: bool, **options: Any) -> None:
+def command(paths: tuple[Path, ...], *, as_json: bool, **options: Any) -> None:
     """Show what is inferred of models, and why one cannot be loaded.
 
     PATHS are as for `headrace serve`. Each model is loaded, run and measured in a process of its own, exactly as the
@@ -35,7 +29,7 @@ def command(paths: tuple[Path, ...], pad: tuple[str, ...], *, as_json: bool, **o
     from headrace.cli.tree import print_tree
     from headrace.repository.find import find_sources
 
-    settings = make_settings(options, pad)
+    settings = make_settings(options)
     try:
         sources = find_sources(paths, settings.model_name)
     except ConfigurationError as exc:

@@ -11,15 +11,8 @@ from headrace.errors import ConfigurationError
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--pad",
-    multiple=True,
-    metavar="MODEL:INPUT=VALUE",
-    help="Lengths of this input may be padded with the value, so that requests of different lengths can share a "
-    "run; used if a run at load confirms that answers stay the same. Repeat for each input.",
-)
 @settings_options
-def command(paths: tuple[Path, ...], pad: tuple[str, ...], **options: Any) -> None:
+def command(paths: tuple[Path, ...], **options: Any) -> None:
     """Serve skills and models over HTTP: the skills API, and the Open Inference Protocol.
 
     PATHS are folders of skills (skill.yaml), .onnx files, folders like NAME/1/model.onnx with a folder for each version,
@@ -29,7 +22,7 @@ def command(paths: tuple[Path, ...], pad: tuple[str, ...], **options: Any) -> No
     from headrace.server import Server
     from headrace.telemetry import logs
 
-    settings = make_settings(options, pad)
+    settings = make_settings(options)
     log_settings = logs.set_up(settings.log_level, as_json=settings.log_json)
     try:
         server = Server(settings, paths, log_settings)

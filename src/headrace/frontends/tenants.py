@@ -8,13 +8,12 @@ import re
 from collections.abc import Iterable
 from hashlib import sha256
 
-from headrace.config import DIGEST, Settings
+from headrace.config import DIGEST, TENANT_NAME, Settings
 
 API_KEY = b"x-api-key"
 AUTHORIZATION = b"authorization"
 BEARER = re.compile(rb"bearer +([^ ]+)", re.IGNORECASE)
-NAME = re.compile(r"[!-~](?:[ -~]{0,62}[!-~])?")
-"""What may be a label and stand in a log: printable ASCII."""
+NAME = re.compile(TENANT_NAME)
 DIGITS = 8
 """Of a digest, where it stands for what may not be shown."""
 MOST_KNOWN = 4096

@@ -20,6 +20,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from headrace.backends.registry import BACKENDS
+from headrace.config import Settings
 from headrace.errors import ConfigurationError
 from headrace.repository import mlserver, ovms, plain, skill, tfserving, triton
 from headrace.repository.source import Source
@@ -83,6 +84,19 @@ def find_sources(
             f"no models in {looked}: there should be {suffixes} files, or folders like NAME/1/model.onnx"
         )
     return renamed([source for name in sorted(found) for source in merged(name, found[name])], model_name)
+
+
+def refuse_unknown(settings: Settings, known: set[str]) -> None:
+    """Settings that name models hold for those alone, so a name that none has is a slip.
+
+    Raises:
+        ConfigurationError: there is one, with the names there are.
+    """
+    for what, names in (("padding is declared", settings.pads), ("a weight is given", settings.weights)):
+        if unknown := sorted(set(names) - known):
+            raise ConfigurationError(
+                f"{what} for {', '.join(unknown)}, and the models are {', '.join(sorted(known))}"
+            )
 
 
 def merged(name: str, places: dict[Path, list[Source]]) -> list[Source]:
