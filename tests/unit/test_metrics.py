@@ -7,9 +7,25 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace import errors
-from headrace.events import BatchDone, RequestsDropped, RequestsFailed, VersionChanged, WorkerDied
+from headrace.events import (
+    BatchDone,
+    RequestsDropped,
+    RequestsFailed,
+    VersionChanged,
+    VersionForgotten,
+    WorkerDied,
+)
 from headrace.telemetry import triton
-from headrace.telemetry.metrics import COUNTERS, GAUGES, HISTOGRAMS, Histogram, Metrics, prefers_openmetrics
+from headrace.telemetry.device_time import MOST_LENGTHS, MOST_TENANTS
+from headrace.telemetry.metrics import (
+    COUNTERS,
+    GAUGES,
+    HISTOGRAMS,
+    GatewayFigures,
+    Histogram,
+    Metrics,
+    prefers_openmetrics,
+)
 from headrace.telemetry.statistics import Statistics
 
 LABELS = {"skill": "m", "version": "1"}
@@ -82,6 +98,73 @@ def test_failures_and_drops_are_outcomes():
     assert sample(metrics, "inference_requests_total", outcome="dropped") == 3
 
 
+def run_of(*shares, padding=(0, 0)):
+    return BatchDone("m", "1", 1, [0.1], [0.0], 0.1, 0.0, 0.0, shares, padding)
+
+
+def device_seconds(metrics):
+    """Tenant and length → seconds."""
+    found = {}
+    for name, *labels in samples(metrics):
+        if name == "inference_device_seconds_total":
+            by_label = dict(labels)
+            found[by_label["tenant"], by_label["length"]] = samples(metrics)[name, *labels]
+    return found
+
+
+def test_device_time_is_counted_by_tenant_and_length_bucket():
+    metrics = metrics_after(
+        run_of(("acme", 8, 0.25), ("acme", 9, 0.5), ("", 10, 1.0)),
+        run_of(("acme", 5, 0.125), ("acme", 10, 2.0)),
+    )
+    assert device_seconds(metrics) == {("acme", "8"): 0.375, ("acme", "10"): 2.5, ("", "10"): 1.0}
+
+
+def test_tenants_and_lengths_have_a_bound_and_no_second_is_lost():
+    shares = [(f"t{number}", number, 0.5) for number in range(1, 400)]
+    lengths = [("t1", 2**number, 0.5) for number in range(100)]
+    found = device_seconds(metrics_after(run_of(*shares), run_of(*lengths)))
+    assert len({tenant for tenant, _ in found}) == MOST_TENANTS + 1
+    assert len({length for _, length in found}) == MOST_LENGTHS + 1
+    assert ("t1", "other") in found
+    assert sum(found.values()) == 0.5 * (399 + 100)
+
+
+def test_tenants_of_the_settings_are_counted_by_themselves_whoever_comes_first():
+    metrics = Metrics(list, tenants=["acme"])
+    metrics(run_of(*[(f"t{number}", 8, 1.0) for number in range(200)], ("acme", 8, 1.0)))
+    found = device_seconds(metrics)
+    assert (found["acme", "8"], found["other", "8"]) == (1.0, 101.0)
+
+
+def test_padding_is_counted_beside_all_bytes():
+    metrics = metrics_after(run_of(padding=(1000, 200)), run_of(padding=(24, 0)))
+    assert sample(metrics, "inference_input_bytes_total") == 1024
+    assert sample(metrics, "inference_padding_bytes_total") == 200
+
+
+def test_nothing_is_kept_of_a_version_that_is_forgotten():
+    metrics = metrics_after(
+        run_of(("acme", 8, 0.25), padding=(10, 5)),
+        WorkerDied("m", "1", "was killed", 1),
+        VersionForgotten("m", "1"),
+    )
+    assert not [name for name, *labels in samples(metrics) if ("version", "1") in labels]
+
+
+def test_refusals_are_outcomes_and_not_in_the_latencies_of_answers():
+    metrics = metrics_after(BATCH, RequestsFailed("m", "1", "deadline_infeasible", [0.0] * 50))
+    assert sample(metrics, "inference_requests_total", outcome="deadline_infeasible") == 50
+    assert sample(metrics, "inference_latency_seconds_count") == 2
+    assert sample(metrics, "inference_queue_seconds_count") == 2
+
+
+def test_the_gateway_is_asked_for_its_lag_when_somebody_scrapes():
+    metrics = Metrics(list, gateway=lambda: GatewayFigures(0.25, 7))
+    assert samples(metrics)["loop_lag_seconds",] == 0.25
+    assert samples(metrics)["gateway_busy_total",] == 7
+
+
 def test_deaths_are_those_of_the_worker():
     metrics = metrics_after(WorkerDied("m", "1", "was killed", 1), WorkerDied("m", "1", "was killed", 2))
     assert sample(metrics, "worker_deaths_total") == 2
@@ -144,7 +227,10 @@ def test_tritons_names_are_written_to_the_letter():
 
 
 def test_failures_have_tritons_reasons():
-    failed = [RequestsFailed("m", "1", code, [0.1]) for code in ("timeout", "queue_full", "worker_lost", "x")]
+    failed = [
+        RequestsFailed("m", "1", code, [0.1])
+        for code in ("timeout", "deadline_infeasible", "worker_lost", "x")
+    ]
     text = both_after(*failed, RequestsDropped("m", "1", 5), waiting=ONE).exposition()[0].decode()
     for reason, count in (("REJECTED", 2), ("CANCELED", 5), ("BACKEND", 1), ("OTHER", 1)):
         assert f'nv_inference_request_failure{{model="m",version="1",reason="{reason}"}} {count}\n' in text

@@ -8,6 +8,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -29,6 +30,7 @@ from headrace.events import (
     WorkerDied,
 )
 from headrace.telemetry import triton
+from headrace.telemetry.device_time import DeviceTime
 from headrace.telemetry.statistics import Statistics
 
 LABELS = ("skill", "version")
@@ -47,19 +49,32 @@ HISTOGRAMS = {
 }
 COUNTERS = {
     "inference_requests": "Requests answered, by outcome: ok, dropped, or an error's code.",
+    "inference_device_seconds": "Device time of runs by whose it was; a run on half of the device's cores counts half.",
+    "inference_input_bytes": "Bytes of the inputs of runs, with their padding.",
+    "inference_padding_bytes": "Of these, bytes of padding.",
     "worker_deaths": "Worker processes that ended without being asked to.",
+    "gateway_busy": "Requests refused unseen because the gateway itself was behind.",
 }
-GAUGES = {
+VERSION_GAUGES = {
     "inference_waiting_requests": "Requests in the queue.",
     "inference_waiting_bytes": "Bytes of tensors in the queue.",
     "model_ready": "1 while the version answers requests.",
     "skill_objective_seconds": "Promised p99 latency, where the skill promises one.",
 }
+LOOP_LAG = "loop_lag_seconds"
+GAUGES = {**VERSION_GAUGES, LOOP_LAG: "How late the gateway's loop was when it was last looked at."}
 
 Key = tuple[str, str]
 Held = tuple[str, str, int, int, bool, float | None]
 """Of a version: its model and number, requests and bytes that wait, whether it is ready, the promised p99 in seconds."""
 Waiting = Callable[[], Iterable[Held]]
+
+
+class GatewayFigures(NamedTuple):
+    """Of the gateway itself: how late its loop was last, and how many requests it refused for that."""
+
+    lag_s: float = 0.0
+    busy: int = 0
 
 
 class Families:
@@ -116,14 +131,24 @@ class Histogram:
 class Metrics:
     """Counts events, and is prometheus_client's collector of itself."""
 
-    def __init__(self, waiting: Waiting, statistics: Statistics | None = None) -> None:
+    def __init__(
+        self,
+        waiting: Waiting,
+        statistics: Statistics | None = None,
+        gateway: Callable[[], GatewayFigures] = GatewayFigures,
+        tenants: Iterable[str] = (),
+    ) -> None:
         """What gives the figures that are not counted here.
 
         Args:
             waiting: gives model, version, requests and bytes in the queue, and readiness of each version.
             statistics: gives the totals under Triton's names; None leaves these metrics out.
+            gateway: gives those of the gateway itself.
+            tenants: names that are always counted by themselves.
         """
         self._waiting = waiting
+        self._gateway = gateway
+        self._tenants = tuple(tenants)
         self._statistics = statistics
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -131,6 +156,8 @@ class Metrics:
         self._histograms: dict[str, dict[Key, Histogram]] = {name: {} for name in HISTOGRAMS}
         self._outcomes: dict[tuple[str, str, str], int] = {}
         self._deaths: dict[Key, int] = {}
+        self._device_time: dict[Key, DeviceTime] = {}
+        self._bytes: dict[Key, tuple[int, int]] = {}
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -177,22 +204,32 @@ class Metrics:
             for key, histogram in self._histograms[name].items():
                 family.add_metric(list(key), histogram.buckets(), histogram.total)
             yield family
-        outcomes = CounterMetricFamily(
-            "inference_requests", COUNTERS["inference_requests"], labels=(*LABELS, "outcome")
-        )
-        for outcome, count in self._outcomes.items():
-            outcomes.add_metric(list(outcome), count)
-        yield outcomes
-        deaths = CounterMetricFamily("worker_deaths", COUNTERS["worker_deaths"], labels=LABELS)
-        for key, count in self._deaths.items():
-            deaths.add_metric(list(key), count)
-        yield deaths
-        gauges = [GaugeMetricFamily(name, text, labels=LABELS) for name, text in GAUGES.items()]
+        yield from self._counters()
+        gauges = [GaugeMetricFamily(name, text, labels=LABELS) for name, text in VERSION_GAUGES.items()]
         for model, version, *values in self._waiting():
             for gauge, value in zip(gauges, values, strict=True):
                 if value is not None:
                     gauge.add_metric([model, version], float(value))
         yield from gauges
+        yield GaugeMetricFamily(LOOP_LAG, GAUGES[LOOP_LAG], value=self._gateway().lag_s)
+
+    def _counters(self) -> Iterator[Metric]:
+        outcomes = counter("inference_requests", "outcome")
+        for outcome, count in self._outcomes.items():
+            outcomes.add_metric(list(outcome), count)
+        device = counter("inference_device_seconds", "tenant", "length")
+        for key, times in self._device_time.items():
+            for tenant, length, seconds in times.samples():
+                device.add_metric([*key, tenant, length], seconds)
+        inputs, padding = counter("inference_input_bytes"), counter("inference_padding_bytes")
+        for key, (nbytes, padded) in self._bytes.items():
+            inputs.add_metric(list(key), nbytes)
+            padding.add_metric(list(key), padded)
+        deaths = counter("worker_deaths")
+        for key, count in self._deaths.items():
+            deaths.add_metric(list(key), count)
+        busy = CounterMetricFamily("gateway_busy", COUNTERS["gateway_busy"], value=self._gateway().busy)
+        yield from (outcomes, device, inputs, padding, deaths, busy)
 
     def _count_batch(self, event: BatchDone) -> None:
         key = (event.model, event.version)
@@ -208,13 +245,26 @@ class Metrics:
                 histogram = self._histograms[name][key] = Histogram(bounds)
             histogram.observe(values)
         self._count(event.model, event.version, "ok", len(event.latencies))
+        if event.shares:
+            times = self._device_time.get(key)
+            if times is None:
+                times = self._device_time[key] = DeviceTime(self._tenants)
+            times.add(event.shares)
+        nbytes, padded = self._bytes.get(key, (0, 0))
+        self._bytes[key] = nbytes + event.padding[0], padded + event.padding[1]
 
     def _forget(self, key: Key) -> None:
         for histograms in self._histograms.values():
             histograms.pop(key, None)
-        self._deaths.pop(key, None)
+        for counts in (self._deaths, self._device_time, self._bytes):
+            counts.pop(key, None)
         self._outcomes = {outcome: count for outcome, count in self._outcomes.items() if outcome[:2] != key}
 
     def _count(self, model: str, version: str, outcome: str, count: int) -> None:
         key = (model, version, outcome)
         self._outcomes[key] = self._outcomes.get(key, 0) + count
+
+
+def counter(name: str, *labels: str) -> CounterMetricFamily:
+    """One of COUNTERS, with these labels besides those of the version."""
+    return CounterMetricFamily(name, COUNTERS[name], labels=(*LABELS, *labels))

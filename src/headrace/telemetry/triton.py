@@ -12,7 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 LABELS = ("model", "version")
 REJECTED, CANCELED, BACKEND, OTHER = "REJECTED", "CANCELED", "BACKEND", "OTHER"
 REASONS = {
-    **dict.fromkeys(("queue_full", "timeout", "deadline_exceeded"), REJECTED),
+    **dict.fromkeys(("queue_full", "overloaded", "deadline_infeasible", "gateway_busy"), REJECTED),
+    **dict.fromkeys(("timeout", "deadline_exceeded"), REJECTED),
     "dropped": CANCELED,
     **dict.fromkeys(("inference_failed", "worker_lost", "invalid_request", "invalid_item"), BACKEND),
 }
