@@ -21,7 +21,6 @@ from headrace.telemetry.metrics import (
     COUNTERS,
     GAUGES,
     HISTOGRAMS,
-    GatewayFigures,
     Histogram,
     Metrics,
     prefers_openmetrics,
@@ -160,9 +159,8 @@ def test_refusals_are_outcomes_and_not_in_the_latencies_of_answers():
 
 
 def test_the_gateway_is_asked_for_its_lag_when_somebody_scrapes():
-    metrics = Metrics(list, gateway=lambda: GatewayFigures(0.25, 7))
+    metrics = Metrics(list, loop_lag_s=lambda: 0.25)
     assert samples(metrics)["loop_lag_seconds",] == 0.25
-    assert samples(metrics)["gateway_busy_total",] == 7
 
 
 def test_deaths_are_those_of_the_worker():

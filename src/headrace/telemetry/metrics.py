@@ -8,7 +8,6 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
-from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -53,7 +52,6 @@ COUNTERS = {
     "inference_input_bytes": "Bytes of the inputs of runs, with their padding.",
     "inference_padding_bytes": "Of these, bytes of padding.",
     "worker_deaths": "Worker processes that ended without being asked to.",
-    "gateway_busy": "Requests refused unseen because the gateway itself was behind.",
 }
 VERSION_GAUGES = {
     "inference_waiting_requests": "Requests in the queue.",
@@ -68,13 +66,6 @@ Key = tuple[str, str]
 Held = tuple[str, str, int, int, bool, float | None]
 """Of a version: its model and number, requests and bytes that wait, whether it is ready, the promised p99 in seconds."""
 Waiting = Callable[[], Iterable[Held]]
-
-
-class GatewayFigures(NamedTuple):
-    """Of the gateway itself: how late its loop was last, and how many requests it refused for that."""
-
-    lag_s: float = 0.0
-    busy: int = 0
 
 
 class Families:
@@ -135,7 +126,7 @@ class Metrics:
         self,
         waiting: Waiting,
         statistics: Statistics | None = None,
-        gateway: Callable[[], GatewayFigures] = GatewayFigures,
+        loop_lag_s: Callable[[], float] = float,
         tenants: Iterable[str] = (),
     ) -> None:
         """What gives the figures that are not counted here.
@@ -143,11 +134,11 @@ class Metrics:
         Args:
             waiting: gives model, version, requests and bytes in the queue, and readiness of each version.
             statistics: gives the totals under Triton's names; None leaves these metrics out.
-            gateway: gives those of the gateway itself.
+            loop_lag_s: gives seconds that the gateway's loop was late.
             tenants: names that are always counted by themselves.
         """
         self._waiting = waiting
-        self._gateway = gateway
+        self._loop_lag_s = loop_lag_s
         self._tenants = tuple(tenants)
         self._statistics = statistics
         self._registry = CollectorRegistry(auto_describe=False)
@@ -211,7 +202,7 @@ class Metrics:
                 if value is not None:
                     gauge.add_metric([model, version], float(value))
         yield from gauges
-        yield GaugeMetricFamily(LOOP_LAG, GAUGES[LOOP_LAG], value=self._gateway().lag_s)
+        yield GaugeMetricFamily(LOOP_LAG, GAUGES[LOOP_LAG], value=self._loop_lag_s())
 
     def _counters(self) -> Iterator[Metric]:
         outcomes = counter("inference_requests", "outcome")
@@ -228,8 +219,7 @@ class Metrics:
         deaths = counter("worker_deaths")
         for key, count in self._deaths.items():
             deaths.add_metric(list(key), count)
-        busy = CounterMetricFamily("gateway_busy", COUNTERS["gateway_busy"], value=self._gateway().busy)
-        yield from (outcomes, device, inputs, padding, deaths, busy)
+        yield from (outcomes, device, inputs, padding, deaths)
 
     def _count_batch(self, event: BatchDone) -> None:
         key = (event.model, event.version)
