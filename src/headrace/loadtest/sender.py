@@ -4,14 +4,28 @@ The sender is a process of its own, so that nothing else in this one delays a ca
 than it needs (sender_process.py), which ends with this process, and by itself when its time is over.
 """
 
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from headrace.loadtest.plan import Caller, Schedule
 from headrace.loadtest.record import Record
 
+GRACE_S = 20.0
+"""How much longer than a run can last its process may live."""
+
 Requests = Sequence[Sequence[bytes]]
 """By caller and key (modulo how many there are): a whole HTTP/1.1 request, ready to send."""
+
+
+Address = tuple[socket.AddressFamily, tuple[Any, ...]]
+"""Family and address, as socket.getaddrinfo gives them."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,40 @@ class Progress:
     p99_s: float
 
 
+@dataclass(frozen=True)
+class Order:
+    """What the sender process is told.
+
+    Attributes:
+        address: family and address of whom to call.
+        most: connections at a time, None for as many as the limit on open files leaves.
+        load: what to send and when.
+        callers: what its callers are like.
+        requests: what they say.
+        core: the CPU it has to itself.
+        budget_s: it ends by itself after so long, whatever happens.
+    """
+
+    address: Address
+    most: int | None
+    load: Schedule | ClosedLoop
+    callers: tuple[Caller, ...]
+    requests: Requests
+    core: int | None
+    budget_s: float
+
+
+@dataclass(frozen=True)
+class Started:
+    """What the sender process tells first: when its run begins, by the clock that all processes share."""
+
+    zero: float
+
+
+class LoadTestFailed(Exception):
+    """The load could not be sent; the message says why."""
+
+
 def send(
     target: Target,
     schedule: Schedule,
@@ -97,13 +145,14 @@ def send(
         requests: what they say.
         core: the CPU that the sender has to itself. It spins there while it waits for the next call.
         progress: called once a second, in this thread.
-        sample: called once a second, in this thread: values by name, for Record.samples; {} if there are none now.
+        sample: called once a second and at both ends, in this thread: values by name, for Record.samples; {} if there
+            are none now.
 
     Raises:
         ValueError: there are not as many lists of requests as callers, or one is empty.
-        LoadTestFailed: the sender ended before it was done.
+        LoadTestFailed: nobody knows the host, or the sender ended before it was done.
     """
-    raise NotImplementedError
+    return _run(target, schedule, callers, requests, core, progress, sample)
 
 
 def send_closed(
@@ -121,4 +170,81 @@ def send_closed(
     A call is scheduled when it is sent, so its latency says nothing about those who would have come meanwhile.
     Otherwise as `send`.
     """
-    raise NotImplementedError
+    return _run(target, loop, callers, requests, core, progress, sample)
+
+
+def _run(
+    target: Target,
+    load: Schedule | ClosedLoop,
+    callers: Sequence[Caller],
+    requests: Requests,
+    core: int | None,
+    progress: Callable[[Progress], None] | None,
+    sample: Callable[[], dict[str, float]] | None,
+) -> Record:
+    if len(requests) != len(callers) or not all(requests):
+        raise ValueError(
+            f"{len(callers)} callers and requests of {len(requests)}: give each caller one or more"
+        )
+    if core is not None and core not in os.sched_getaffinity(0):
+        raise ValueError(f"this process may not run on core {core}, but on {sorted(os.sched_getaffinity(0))}")
+    order = Order(
+        _resolve(target),
+        target.max_connections,
+        load,
+        tuple(callers),
+        requests,
+        core,
+        load.seconds + max(each.give_up_s for each in callers) + GRACE_S,
+    )
+    with subprocess.Popen(  # noqa: S603 - our own module, no input of anybody's
+        [sys.executable, "-m", "headrace.loadtest.sender_process", str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        process_group=0,  # an interrupt at the terminal is for this process, which ends the other
+    ) as process:
+        try:
+            return _listen(process, order, progress, sample)
+        except (EOFError, BrokenPipeError) as exc:
+            status = process.wait()
+            raise LoadTestFailed(
+                f"the process that sends the load ended with status {status}; its reason is above"
+            ) from exc
+        finally:
+            process.kill()
+
+
+def _listen(
+    process: "subprocess.Popen[bytes]",
+    order: Order,
+    progress: Callable[[Progress], None] | None,
+    sample: Callable[[], dict[str, float]] | None,
+) -> Record:
+    """Give the order, and hear until the record comes. What it tells comes once a second, and samples are taken then."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    pickle.dump(order, process.stdin)
+    process.stdin.flush()
+    samples: dict[str, list[tuple[float, float]]] = {}
+    zero = 0.0
+    while True:
+        told: Any = pickle.load(process.stdout)  # noqa: S301 - from the process that was started for it
+        if isinstance(told, Started):
+            zero = told.zero
+        elif isinstance(told, Progress) and progress is not None:
+            progress(told)
+        now = time.perf_counter() - zero
+        for name, value in (sample() if sample is not None else {}).items():
+            samples.setdefault(name, []).append((now, value))
+        if isinstance(told, Record):
+            return replace(told, samples=samples)
+
+
+def _resolve(target: Target) -> Address:
+    try:
+        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    except OSError as exc:
+        raise LoadTestFailed(f"nobody knows a host '{target.host}': {exc.strerror}") from exc
+    # A name like localhost has an address of each family, and servers mostly listen on the older one's.
+    family, _, _, _, address = min(found, key=lambda each: each[0])
+    return family, address
