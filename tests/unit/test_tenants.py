@@ -92,6 +92,10 @@ def test_what_is_remembered_has_a_bound(monkeypatch):
     for number in range(100):
         tenants.of_headers([(b"x-api-key", b"%d" % number)])
         tenants.of_name(str(number))
+    tenants.of_headers([(b"x-api-key", b"k" * 10_000)])
+    tenants.of_name("n" * 10_000)
+    assert max(map(len, tenants._of_keys)) < 10_000
+    assert max(map(len, tenants._of_names)) < 10_000
     assert len(tenants._of_keys) <= 8
     assert len(tenants._of_names) <= 8
     assert tenants.of_headers([(b"x-api-key", SECRET.encode())]) == "acme"

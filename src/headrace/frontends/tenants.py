@@ -7,6 +7,7 @@ key is never kept or shown: it is looked up by its digest, and one that nobody l
 import re
 from collections.abc import Iterable
 from hashlib import sha256
+from typing import TypeVar
 
 from headrace.config import DIGEST, TENANT_NAME, Settings
 
@@ -17,6 +18,10 @@ NAME = re.compile(TENANT_NAME)
 DIGITS = 8
 """Of a digest, where it stands for what may not be shown."""
 MOST_KNOWN = 4096
+LONGEST_KNOWN = 256
+"""Of what is remembered; a longer one is worked out again each time."""
+
+Said = TypeVar("Said", str, bytes)
 
 
 class Tenants:
@@ -65,9 +70,7 @@ class Tenants:
                 known = ""
             elif known and not NAME.fullmatch(known):
                 known = f"name-{digest(known.encode())[:DIGITS]}"
-            if len(self._of_names) >= MOST_KNOWN:
-                self._of_names.clear()
-            self._of_names[text] = known
+            remember(self._of_names, text, known)
         return known
 
     def _of_key(self, key: bytes) -> str:
@@ -75,10 +78,16 @@ class Tenants:
         if known is None:
             hashed = digest(key)
             known = self._by_digest.get(hashed) or f"key-{hashed[:DIGITS]}"
-            if len(self._of_keys) >= MOST_KNOWN:
-                self._of_keys.clear()
-            self._of_keys[key] = known
+            remember(self._of_keys, key, known)
         return known
+
+
+def remember(names: dict[Said, str], said: Said, name: str) -> None:
+    """Keep what was worked out, within bounds."""
+    if len(said) <= LONGEST_KNOWN:
+        if len(names) >= MOST_KNOWN:
+            names.clear()
+        names[said] = name
 
 
 def digest(content: bytes) -> str:
