@@ -135,6 +135,55 @@ def test_shows_what_a_skill_takes_and_gives(tmp_path):
         assert expected in shown
 
 
+def test_shows_who_gets_the_machine(tmp_path):
+    shared = SKILL + "share: {weight: 2, priorities: {1: 0.5, 2: 0.25, 3: null}}\n"
+    lay_out(tmp_path, {"mood/skill.yaml": shared, "mood/model.onnx": None, "other/1/model.onnx": None})
+    (tmp_path / "tenants.yaml").write_text("acme: {weight: 3, keys: [s3cret]}\nnightly: {weight: 0.2}\n")
+    result = run(tmp_path, "--weight", "other=0.5", "--tenants", tmp_path / "tenants.yaml")
+    assert result.exit_code == 0, result.output
+    shown = squeezed(result)
+    for expected in (
+        "weight 2, beside other models",
+        "weight 0.5, beside other models",
+        "priority 1: first within 0.5 of its device time, any number waiting",
+        "priority 3 (of requests that name none): any number waiting",
+        "2 tenants: acme weighs 3 (1 key), nightly weighs 0.2",
+    ):
+        assert expected in shown
+    assert "s3cret" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("share", "reason"),
+    [
+        ("{weight: 0}", "share.weight: should be above 0, and is 0"),
+        ("{priorities: {1: 0.7, 2: 0.6}}", "share.priorities: promise 1.3 of the device time in all"),
+    ],
+    ids=["a weight of zero", "shares over 1"],
+)
+def test_shares_that_cannot_work_fail_with_the_reason(tmp_path, share, reason):
+    lay_out(tmp_path, {"mood/skill.yaml": f"{SKILL}share: {share}\n", "mood/model.onnx": None})
+    result = run(tmp_path)
+    assert result.exit_code == 1
+    assert f"skill.yaml:8: {reason}" in squeezed(result)
+
+
+def test_weights_are_for_models_that_are_there(tmp_path):
+    result = run(lay_out(tmp_path, FILES), "--weight", "oris=2", "--weight", "iris=2")
+    assert result.exit_code == 1
+    assert "a weight is given for oris, and the models are iris, n, o, plain, tf" in result.stderr
+
+
+def test_mistakes_in_the_file_of_tenants_fail_all_at_once(tmp_path):
+    lay_out(tmp_path, {"mood/model.onnx": None})
+    (tmp_path / "tenants.yaml").write_text("acme: {weight: 0}\nother: {keys: s3cret}\n")
+    result = run(tmp_path, "--tenants", tmp_path / "tenants.yaml")
+    assert result.exit_code == 1
+    assert "tenants.yaml:1: acme.weight: should be a number above 0, and is 0" in result.stderr
+    assert "tenants.yaml:2: other.keys: should be a list" in result.stderr
+    assert "s3cret" not in result.output
+
+
 def test_all_mistakes_of_a_skill_are_shown_with_their_lines(tmp_path):
     wrong = SKILL.replace("softmax: true", "softmax: perhaps").replace("priority: high", "priority: highest")
     result = run(lay_out(tmp_path, {"mood/skill.yaml": wrong, "mood/model.onnx": None}))
