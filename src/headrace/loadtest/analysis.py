@@ -2,13 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
+from math import ceil, isclose
 
-from headrace.loadtest.record import Record
+import numpy as np
+from hdrh.histogram import HdrHistogram
+
+from headrace.loadtest.record import GAVE_UP, LOST, NOT_SENT, Record
 
 LAG_LIMIT_S = 0.005
 """A run whose p99 send lag passes this is void: the sender, not the server, made its latencies."""
 NOT_SENT_LIMIT = 0.01
 """So is one of whose calls more than this part was never sent: the load was not what the schedule says."""
+
+
+REFUSALS = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+OUTCOMES = {GAVE_UP: "gave_up", LOST: "lost", NOT_SENT: "not_sent"}
+"""What ended without an HTTP status, by name."""
+MICROSECONDS = 1e6
+LONGEST_US, DIGITS = 100_000_000, 3
+"""Of the histograms that percentiles come from: what is longer counts as that, and three digits are true."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +81,7 @@ class Analysis:
         lag: how late first attempts were sent.
         whole: all callers together.
         callers: each, in the order of Record.who.
-        fairness: Jain's index of the tenants' goodput (callers' where there are no tenants); None with fewer than two.
+        fairness: Jain's index of the tenants' goodput by weight; None with fewer than two tenants.
         own_cpu_s: the sender's.
         first_faults: answers nobody expected.
     """
@@ -116,17 +129,96 @@ class Window:
 
 def analyse(record: Record, weights: dict[str, float] | None = None) -> Analysis:
     """All figures of a run. `weights`: of tenants, 1 where missing; a fair goodput is in proportion to them."""
-    raise NotImplementedError
+    firsts = record.attempt == 0
+    lag = percentiles((record.sent - record.scheduled)[firsts & (record.status != NOT_SENT)])
+    good = is_good(record)
+    everybody = np.ones(len(good), bool)
+    callers = tuple(
+        _summary(record, record.callers == at, good, each.name, each.tenant)
+        for at, each in enumerate(record.who)
+    )
+    return Analysis(
+        record.seconds,
+        _void(record, lag),
+        lag,
+        _summary(record, everybody, good, "all", ""),
+        callers,
+        _fairness(callers, weights or {}),
+        record.own_cpu_s,
+        record.first_faults,
+    )
 
 
 def windows(record: Record, width_s: float = 1.0, caller: int | None = None) -> list[Window]:
-    """The run as a series, of one caller by its index or of all."""
-    raise NotImplementedError
+    """The run as a series up to the end of its schedule, of one caller by its index or of all.
+
+    The last window is shorter where the length is no multiple of the width.
+    """
+    chosen = np.ones(len(record.status), bool) if caller is None else record.callers == caller
+    count = max(1, ceil(record.seconds / width_s - 1e-9))
+    served = chosen & (record.status == HTTPStatus.OK)
+
+    def by_window(times: np.ndarray) -> np.ndarray:
+        at = (times / width_s).astype(int)
+        return np.bincount(at[at < count], minlength=count)
+
+    counts = [
+        by_window(record.scheduled[chosen & (record.attempt == 0)]),
+        by_window(record.scheduled[chosen]),
+        by_window(record.ended[served]),
+        by_window(record.ended[chosen & is_good(record)]),
+        by_window(record.ended[chosen & np.isin(record.status, REFUSALS)]),
+    ]
+    series = []
+    for at, latencies in enumerate(_by_window(record, served, width_s, count)):
+        length = min(width_s, record.seconds - at * width_s)
+        offered, attempted, answered, good, refused = (float(each[at]) / length for each in counts)
+        times = percentiles(latencies)
+        series.append(
+            Window(
+                at * width_s,
+                length,
+                offered,
+                attempted,
+                answered,
+                good,
+                refused,
+                times.p50,
+                times.p90,
+                times.p99,
+            )
+        )
+    return series
+
+
+def is_good(record: Record) -> np.ndarray:
+    """For each attempt whether it was answered with 200 within its caller's deadline, counted from when it was scheduled."""
+    deadlines = np.array([np.inf if each.deadline_s is None else each.deadline_s for each in record.who])
+    is_in_time = record.ended - record.scheduled <= deadlines[record.callers]
+    good: np.ndarray = (record.status == HTTPStatus.OK) & is_in_time
+    return good
+
+
+def percentiles(seconds: np.ndarray) -> Percentiles:
+    """Of times in seconds, true to three digits."""
+    if not len(seconds):
+        return Percentiles(0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    histogram = HdrHistogram(1, LONGEST_US, DIGITS)
+    values, counts = np.unique(np.clip(seconds * MICROSECONDS, 1, LONGEST_US).astype(int), return_counts=True)
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+        histogram.record_value(value, count)
+    # The histogram gives the end of the range in which it counts a value.
+    most = float(seconds.max())
+    p50, p90, p99, p999 = (
+        min(most, histogram.get_value_at_percentile(each) / MICROSECONDS) for each in (50, 90, 99, 99.9)
+    )
+    return Percentiles(len(seconds), p50, p90, p99, p999, most)
 
 
 def jain(values: Sequence[float]) -> float:
     """Jain's index of fairness: 1 where all are equal, 1/n where one has everything; 1 where nobody has anything."""
-    raise NotImplementedError
+    squares = sum(each * each for each in values)
+    return sum(values) ** 2 / (len(values) * squares) if squares else 1.0
 
 
 def recovery_s(series: Sequence[Window], burst_s: float, end_s: float, part: float = 0.95) -> float | None:
@@ -140,5 +232,84 @@ def recovery_s(series: Sequence[Window], burst_s: float, end_s: float, part: flo
 
     Returns:
         None if it never does.
+
+    Raises:
+        ValueError: no window lies before the burst, or none after it.
     """
-    raise NotImplementedError
+    before = [each.goodput for each in series if _ends_by(each, burst_s)]
+    after = [each for each in series if each.start_s >= end_s or isclose(each.start_s, end_s)]
+    if not before or not after:
+        raise ValueError(
+            "a recovery is from what there was before the burst to what there was after it: take narrower windows"
+        )
+    enough = part * sum(before) / len(before)
+    recovered = None
+    for each in reversed(after):
+        if each.goodput < enough:
+            break
+        recovered = max(0.0, each.start_s - end_s)
+    return recovered
+
+
+def _ends_by(window: Window, at_s: float) -> bool:
+    end_s = window.start_s + window.width_s
+    return end_s <= at_s or isclose(end_s, at_s)
+
+
+def _by_window(record: Record, chosen: np.ndarray, width_s: float, count: int) -> list[np.ndarray]:
+    """For each window the latencies of what ended in it."""
+    ended = record.ended[chosen]
+    order = np.argsort(ended, kind="stable")
+    latencies = (ended - record.scheduled[chosen])[order]
+    bounds = np.searchsorted(ended[order], np.arange(1, count + 1) * width_s)
+    return np.split(latencies[: bounds[-1]], bounds[:-1])
+
+
+def _summary(record: Record, chosen: np.ndarray, good: np.ndarray, name: str, tenant: str) -> Summary:
+    status, first = record.status[chosen], record.attempt[chosen] == 0
+    took = (record.ended - record.scheduled)[chosen]
+    codes, counts = np.unique(status, return_counts=True)
+    good = good[chosen]
+    seconds = record.seconds
+    return Summary(
+        name=name,
+        tenant=tenant,
+        calls=int(first.sum()),
+        attempts=len(status),
+        offered=float(first.sum() / seconds),
+        attempted=len(status) / seconds,
+        served=float((status == HTTPStatus.OK).sum() / seconds),
+        good=int(good.sum()),
+        good_calls=int((good & first).sum()),
+        goodput=float(good.sum() / seconds),
+        statuses={
+            OUTCOMES.get(code, str(code)): count
+            for code, count in zip(codes.tolist(), counts.tolist(), strict=True)
+        },
+        latency=percentiles(took[status == HTTPStatus.OK]),
+        refusal=percentiles(took[np.isin(status, REFUSALS)]),
+    )
+
+
+def _void(record: Record, lag: Percentiles) -> str | None:
+    if not len(record.status):
+        return "nothing was scheduled"
+    if lag.p99 > LAG_LIMIT_S:
+        return (
+            f"its calls were sent late: 1 in 100 by {lag.p99 * 1e3:.1f} ms or more, and {LAG_LIMIT_S * 1e3:g} ms is the limit; "
+            "give the sender a core of its own, or send less"
+        )
+    unsent = (record.status == NOT_SENT).mean()
+    if unsent > NOT_SENT_LIMIT:
+        return f"{unsent:.0%} of its calls were never sent, for want of connections: raise the limit on open files (ulimit -n)"
+    return None
+
+
+def _fairness(callers: Sequence[Summary], weights: dict[str, float]) -> float | None:
+    goodput: dict[str, float] = {}
+    for each in callers:
+        if each.tenant:
+            goodput[each.tenant] = goodput.get(each.tenant, 0.0) + each.goodput
+    if len(goodput) < 2:  # noqa: PLR2004 - one alone is fair
+        return None
+    return jain([value / weights.get(tenant, 1.0) for tenant, value in goodput.items()])
