@@ -148,7 +148,7 @@ class Harness:
         pipeline.attach([self.channel], SPEC, latency)  # type: ignore[list-item]
         catalog = Catalog(settings, clock, report)
         catalog._models["mlp"] = {"1": ReadyVersion(pipeline)}  # type: ignore[dict-item]
-        desk = Desk(catalog, settings, clock, lambda: pipeline)
+        desk = Desk(catalog, settings, clock, lambda: pipeline, report)
         config = uvicorn.Config(no_app, ws="none", log_config=None, access_log=False, lifespan="off")
         config.load()
         state = ServerState()

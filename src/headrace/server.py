@@ -98,12 +98,14 @@ class Server:
         allow_open_files()
         self.catalog = Catalog(self.settings, time.perf_counter, self._report)
         statistics = Statistics(time.time)
-        metrics = Metrics(self._waiting, statistics)
+        metrics = Metrics(self._waiting, statistics, lambda: self.desk.lag.lag_s, self.settings.tenants)
         self._observers = [metrics, statistics, LogObserver()]
         listener = self._listen()
         self.watcher = Watcher(self._paths, self.settings, self.catalog, self._seen, self._give_up)
         self.catalog.start(self._seen.found.values())
-        self.desk = desk = Desk(self.catalog, self.settings, time.perf_counter, self._transcoder)
+        self.desk = desk = Desk(
+            self.catalog, self.settings, time.perf_counter, self._transcoder, self._report
+        )
         http = HttpServer(self._http_config(desk, metrics, statistics))
         with self._signals_handled():
             async with asyncio.TaskGroup() as tasks:

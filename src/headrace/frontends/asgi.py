@@ -7,7 +7,9 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.errors import BodiesFull
-from headrace.frontends.desk import Desk, Exchange, Response
+from headrace.frontends.desk import Desk
+from headrace.frontends.exchange import Exchange
+from headrace.frontends.responses import Response
 
 
 class CountingBodies:

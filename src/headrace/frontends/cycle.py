@@ -3,8 +3,10 @@
 from typing import Protocol
 
 from headrace.errors import BodiesFull, HeadraceError
-from headrace.frontends.desk import Desk, Exchange, Response, Route
+from headrace.frontends.desk import Desk, Route
+from headrace.frontends.exchange import Exchange
 from headrace.frontends.headers import Wishes
+from headrace.frontends.responses import Response
 
 BINARY_ANSWER = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\n"

@@ -15,8 +15,9 @@ from uvicorn.server import ServerState
 
 from headrace.errors import HeadraceError, InvalidRequest, SlowSender
 from headrace.frontends.cycle import LARGE_BODY, LeanCycle
-from headrace.frontends.desk import Desk, Head, Response, error_response
+from headrace.frontends.desk import Desk, Head
 from headrace.frontends.headers import NO_WISHES, InferHeaders, find_request_id, read_headers
+from headrace.frontends.responses import Response
 
 MOST_HEADER_BYTES = 1 << 16
 MOST_PIPELINED = 128
@@ -287,7 +288,7 @@ class LeanProtocol(HttpToolsProtocol):
         Earlier requests of this connection that are still being answered come first.
         """
         request_id = find_request_id(self.headers) if self._since is not None else None
-        self._refusal = error_response(error, request_id)
+        self._refusal = self._desk.errors.write(error, request_id)
         lean, handed_over = self._arriving, self._handed_over
         self._arriving = self._handed_over = None
         if lean is not None:

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from headrace import __version__
 from headrace.errors import HeadraceError, UnknownVersion
 from headrace.frontends.asgi import AsgiExchange, receive_body, send_response
-from headrace.frontends.desk import Desk, Route, error_response
+from headrace.frontends.desk import Desk, Route
 from headrace.frontends.docs import Docs
 from headrace.frontends.extensions import Extensions
 from headrace.frontends.headers import read_headers
@@ -69,6 +69,7 @@ def make_app(
             StarletteRoute(prefix + "/infer", InferRoute(desk), methods=["POST"]),
         ]
     app = SkillsFirst(routes, exception_handlers={HTTPException: not_routed})
+    app.state.errors = desk.errors
     app.router.redirect_slashes = False  # a path with a slash at its end is another path, and not there
     return app
 
@@ -169,7 +170,7 @@ class InferRoute:
             headers = read_headers(request.headers.raw, self._desk.tenants)
             body = await receive_body(self._desk, request, headers.header_length, headers.content_length)
         except HeadraceError as exc:
-            await send_response(send, error_response(exc, request_id_of(request)))
+            await send_response(send, self._desk.errors.write(exc, request_id_of(request)))
             return
         except ClientDisconnect:
             return

@@ -10,8 +10,8 @@ from starlette.responses import Response as StarletteResponse
 from starlette.routing import Route as StarletteRoute
 
 from headrace.errors import HeadraceError, InvalidRequest
-from headrace.frontends.desk import error_response, unexpected
 from headrace.frontends.headers import find_request_id
+from headrace.frontends.responses import ErrorWriter, unexpected
 from headrace.protocol.tensors import encode_values
 
 Endpoint = Callable[[Request], Awaitable[StarletteResponse]]
@@ -45,11 +45,11 @@ def translating(endpoint: Endpoint) -> Endpoint:
         try:
             response = await endpoint(request)
         except HeadraceError as exc:
-            return respond_error(exc, request_id)
+            return respond_error(request, exc, request_id)
         except ClientDisconnect:
             return StarletteResponse()  # to nobody
         except Exception as exc:  # noqa: BLE001 - a fault of ours costs this request, and is written down
-            return respond_error(unexpected(exc, request_id), request_id)
+            return respond_error(request, unexpected(exc, request_id), request_id)
         if request_id is not None:
             response.headers["x-request-id"] = request_id.decode()
         return response
@@ -67,8 +67,10 @@ def respond(content: object, status: int = 200) -> StarletteResponse:
     return StarletteResponse(encode_values(content), status, {"content-type": "application/json"})
 
 
-def respond_error(error: HeadraceError, request_id: bytes | None) -> StarletteResponse:
-    status, headers, body = error_response(error, request_id)
+def respond_error(request: Request, error: HeadraceError, request_id: bytes | None) -> StarletteResponse:
+    """As the application's `state.errors` has it."""
+    writer: ErrorWriter = request.app.state.errors
+    status, headers, body = writer.write(error, request_id)
     return StarletteResponse(body, status, {name.decode(): value.decode() for name, value in headers})
 
 

@@ -25,8 +25,9 @@ from headrace.errors import (
     UnknownVersion,
 )
 from headrace.frontends.asgi import AsgiExchange, receive_body, send_response
-from headrace.frontends.desk import Codec, Desk, Route, error_response, unexpected
+from headrace.frontends.desk import Codec, Desk, Route
 from headrace.frontends.headers import read_headers
+from headrace.frontends.responses import unexpected
 from headrace.frontends.routes import get, request_id_of, respond, translating
 from headrace.frontends.skill_answers import AnswerWriter
 from headrace.frontends.skill_bodies import is_json, media_type, read_body
@@ -154,7 +155,7 @@ class SkillRoute:
             headers = read_headers(scope["headers"], self._skills.desk.tenants)
             body = await receive_body(self._skills.desk, request, length, headers.content_length)
         except HeadraceError as exc:
-            await send_response(send, error_response(exc, request_id_of(request)))
+            await send_response(send, self._skills.desk.errors.write(exc, request_id_of(request)))
             return
         except ClientDisconnect:
             return
@@ -194,10 +195,16 @@ class SkillExchange(AsgiExchange):
         self._missing = 0
         self._is_many = False
 
+    def find(self, route: Route) -> ModelVersion:
+        """As of Exchange, with the variant and version of the query."""
+        return self._skills.find(route.model, self._variant, self._version)
+
     def begin(self, route: Route, body: bytes, header_length: int | None) -> None:  # noqa: ARG002 - as of Exchange
         """Read the items and queue them, or fail."""
         try:
-            version = self._skills.find(route.model, self._variant, self._version)
+            version = self.find(route)
+            if self.refuse_unseen(version):
+                return
             codec = self._codec_of_skill = self._skills.codec(version)
             content = read_body(route.model, self._content_type, body, codec.reader.readers)
             self._is_many = content.is_many
@@ -223,7 +230,7 @@ class SkillExchange(AsgiExchange):
                 requests.append(exc)
         self._answers = [each if isinstance(each, HeadraceError) else None for each in requests]
         replies = [
-            self.desk.ticket(codec.of_model, each, ItemReply(self, at), self.started, self.header_timeout_s)
+            self.desk.ticket(codec.of_model, each, ItemReply(self, at), self.started, self.wishes)
             for at, each in enumerate(requests)
             if isinstance(each, InferRequest)
         ]
@@ -330,6 +337,11 @@ class SkillList:
                 if config.latency_p99_s is None
                 else round(config.latency_p99_s * MILLISECONDS, 6),
                 "priority": PRIORITIES.get(config.priority, "normal"),
+            },
+            "share": {
+                "weight": self._skills.desk.settings.weights.get(name, config.weight),
+                "priorities": {str(level): policy.share for level, policy in config.levels.items()},
+                "default_priority": config.default_level or None,
             },
         }
         if not shown.accepts:

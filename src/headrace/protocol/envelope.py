@@ -10,8 +10,7 @@ import msgspec
 
 from headrace.errors import InvalidRequest
 from headrace.messages import Shape
-
-Parameters = dict[str, Any]
+from headrace.protocol.parameters import Parameters
 
 
 class RawInput(msgspec.Struct, gc=False):
@@ -79,6 +78,20 @@ def decode_envelope(header: bytes | memoryview) -> Envelope | LooseEnvelope:
         raise InvalidRequest("JSON nesting depth exceeds maximum allowed limit (100)") from exc
     except UnicodeDecodeError as exc:
         raise InvalidRequest(f"failed to parse the request JSON buffer: {exc}") from exc
+
+
+def peek_envelope(header: bytes | memoryview) -> Envelope | None:
+    """As `decode_envelope`, but for what cannot be read without its data, or not at all: None.
+
+    Raises:
+        InvalidRequest: it is JSON, and not a request.
+    """
+    try:
+        return _decode(header)
+    except msgspec.ValidationError as exc:
+        raise InvalidRequest(explain(exc)) from exc
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
 
 
 def _decode_loose(header: bytes, cause: msgspec.DecodeError) -> LooseEnvelope:

@@ -1,39 +1,40 @@
 """Second stage of decoding: an envelope held against a model's spec, and its data as tensor bytes."""
 
 from collections.abc import Sequence
-from math import prod
 from typing import NamedTuple
 
 from msgspec import structs
 
-from headrace.errors import InvalidRequest, Unsupported
+from headrace.errors import InvalidRequest
 from headrace.messages import (
-    Datatype,
     InferRequest,
     ModelSpec,
-    Shape,
-    TensorSpec,
     Wanted,
 )
+from headrace.protocol.binary import MOST_STRING_BYTES, cut_binary, deduce_shape
 from headrace.protocol.classification import check_classified, read_class_count
 from headrace.protocol.envelope import (
     Envelope,
     LooseEnvelope,
     LooseInput,
     OutputEnvelope,
-    Parameters,
     RawInput,
     decode_envelope,
+    peek_envelope,
+)
+from headrace.protocol.parameters import (
+    NOTHING_ASKED,
+    Asked,
+    Parameters,
+    read_binary_size,
+    read_parameters,
+    refuse_extensions,
 )
 from headrace.protocol.plan import MOST_PLANS, Plan, Planner, Signature
 from headrace.protocol.tensors import decode_data
 from headrace.strings import LENGTH
 
-MICROSECONDS = 1e-6
-LONGEST_TIMEOUT_US = 1 << 64
 LONGEST_HEADER = 4096
-MOST_STRING_BYTES = 1 << 16
-"""Longer BYTES tensors are looked through by the worker, since the loop would be held up; so they travel alone."""
 
 
 class Bound(NamedTuple):
@@ -42,6 +43,23 @@ class Bound(NamedTuple):
     request: InferRequest
     places: tuple[tuple[int, int], ...]
     length: int
+
+
+class Peek(NamedTuple):
+    """What admission needs of a request, read without its data.
+
+    Attributes:
+        rows, cost: as in InferRequest and its Group; the least they can be where that is all that is known.
+        nbytes: of its tensors, as far as their shapes say.
+        asked: in its parameters.
+        envelope: to be decoded with, should the request be taken in; None where there is nothing to be gained.
+    """
+
+    rows: int
+    cost: int
+    nbytes: int
+    asked: Asked
+    envelope: Envelope | None = None
 
 
 class RequestDecoder:
@@ -57,9 +75,55 @@ class RequestDecoder:
         self._outputs = {tensor.name: at for at, tensor in enumerate(spec.outputs)}
         everything = tuple(range(len(spec.outputs)))
         self._all = {binary: Wanted(everything, (binary,) * len(everything)) for binary in (False, True)}
+        self._no_data = (b"",) * len(spec.inputs)
+        self.unseen = Peek(1, self._planner.fixed_group.cost, 0, NOTHING_ASKED)
+        """Of a body that nobody has looked at."""
 
-    def decode(self, body: bytes, header_length: int | None) -> InferRequest:
-        """A request from its body; header_length as in Inference-Header-Content-Length.
+    def peek(self, body: bytes, header_length: int | None) -> Peek:
+        """What a request brings and asks for; its data is not looked at, and so it may yet turn out to be wrong.
+
+        Args and errors as for `decode`.
+        """
+        if header_length == 0:
+            plan = self._plan_raw(len(body))
+            return Peek(plan.rows, self._cost(plan, self._all[True]), len(body), NOTHING_ASKED)
+        header = body
+        if header_length is not None:
+            if not 0 <= header_length <= len(body):
+                raise out_of_range(header_length, body)
+            header = body[:header_length]
+            known = self._bound.get(header)
+            if known is not None and known.length == len(body):
+                first = known.request
+                asked = Asked(first.timeout_s, first.priority, first.tenant)
+                return Peek(first.rows, self._cost(first, first.wanted), first.nbytes, asked)
+        envelope = peek_envelope(header)
+        if envelope is None:
+            return self.unseen
+        plan = self._planner.plan(tuple([(each.name, each.datatype, each.shape) for each in envelope.inputs]))
+        nbytes = 0
+        for place, each in enumerate(envelope.inputs):
+            itemsize = self._spec.inputs[plan.order[place]].itemsize
+            if itemsize is not None:
+                nbytes += plan.elements[place] * itemsize
+            else:
+                nbytes += read_binary_size(each.name, each.parameters) or len(each.data)
+        wanted, asked = self._asked(envelope)
+        return Peek(plan.rows, self._cost(plan, wanted), nbytes, asked, envelope)
+
+    def _cost(self, known: Plan | InferRequest, wanted: Wanted) -> int:
+        """Of a group, which takes no data to be known."""
+        if self._planner.is_fixed:
+            return self._planner.fixed_group.cost
+        return self._planner.group(known.shapes, self._no_data, wanted, known.absent)[0].cost
+
+    def decode(self, body: bytes, header_length: int | None, peek: Peek | None = None) -> InferRequest:
+        """A request from its body.
+
+        Args:
+            body: all of it.
+            header_length: as in Inference-Header-Content-Length.
+            peek: of the same body, if it was peeked at.
 
         Raises:
             InvalidRequest: with what is wrong, naming the input.
@@ -67,20 +131,19 @@ class RequestDecoder:
         """
         if header_length == 0:
             return self._decode_raw(body)
+        peeked = None if peek is None else peek.envelope
         if header_length is None:
-            envelope = decode_envelope(body)
+            envelope = decode_envelope(body) if peeked is None else peeked
             if len(envelope.inputs) == 1 and not envelope.parameters and not envelope.outputs:
                 return self._bind_simple(envelope, body)
             return self._bind(envelope, body, len(body))
         if not 0 <= header_length <= len(body):
-            raise InvalidRequest(
-                f"inference header size should be in range (0, {len(body)}), got: {header_length}"
-            )
+            raise out_of_range(header_length, body)
         header = body[:header_length]
         known = self._bound.get(header)
         if known is not None and known.length == len(body):
             return self._cut(known, body)
-        envelope = decode_envelope(header)
+        envelope = decode_envelope(header) if peeked is None else peeked
         request = self._bind(envelope, body, header_length)
         self._remember(header, envelope, request, len(body))
         return request
@@ -99,7 +162,7 @@ class RequestDecoder:
     ) -> None:
         """Headers of binary requests repeat to the letter; what one means need not be worked out again."""
         inputs: Sequence[RawInput | LooseInput] = envelope.inputs
-        sizes = [binary_size(each) for each in inputs]
+        sizes = [read_binary_size(each.name, each.parameters) for each in inputs]
         if self._has_strings or None in sizes or len(header) > LONGEST_HEADER:
             return
         places: list[tuple[int, int]] = [(0, 0)] * len(self._spec.inputs)
@@ -147,10 +210,12 @@ class RequestDecoder:
         nbytes = 0
         for place, each in enumerate(inputs):
             at = plan.order[place]
-            size = binary_size(each) if each.parameters else None
+            size = read_binary_size(each.name, each.parameters) if each.parameters else None
             data: bytes | memoryview
             if size is not None:
-                data = self._binary_data(self._spec.inputs[at], body, cursor, size, plan.elements[place])
+                data = cut_binary(
+                    self._spec.name, self._spec.inputs[at], body, cursor, size, plan.elements[place]
+                )
                 cursor += size
             elif type(each) is RawInput and each.data:
                 data = plan.readers[place](each.data)
@@ -160,10 +225,7 @@ class RequestDecoder:
             nbytes += len(data)
         if cursor != len(body):
             raise InvalidRequest(f"unexpected additional input data for model '{self._spec.name}'")
-        wanted, asked = self._all[False], NOTHING_ASKED
-        if envelope.outputs or envelope.parameters:
-            wanted = self._wanted(envelope.outputs, envelope.parameters)
-            asked = read_parameters(envelope.parameters) if envelope.parameters else NOTHING_ASKED
+        wanted, asked = self._asked(envelope)
         return self._request(envelope.id or "", plan, tensors, wanted, nbytes, asked)
 
     def _odd_data(self, each: RawInput | LooseInput, plan: Plan, place: int) -> bytes:
@@ -182,7 +244,7 @@ class RequestDecoder:
         tensors: list[bytes | memoryview],
         wanted: Wanted,
         nbytes: int,
-        asked: "Asked",
+        asked: Asked,
     ) -> InferRequest:
         group, lengths = self._planner.fixed_group, None
         if not self._planner.is_fixed:
@@ -201,10 +263,22 @@ class RequestDecoder:
             plan.rows == 0 or bool(plan.absent) or (self._has_strings and nbytes > MOST_STRING_BYTES),
             plan.absent,
             asked.priority,
+            asked.tenant,
         )
 
     def _decode_raw(self, body: bytes) -> InferRequest:
         """The whole body is the one input, of batch 1; all outputs go back in binary."""
+        plan, tensor = self._plan_raw(len(body)), self._spec.inputs[0]
+        if tensor.itemsize is None:
+            body = LENGTH.pack(len(body)) + body
+        elif plan.elements[0] * tensor.itemsize != len(body):
+            raise InvalidRequest(
+                f"unexpected size for input '{tensor.name}', expecting {plan.elements[0] * tensor.itemsize} bytes for "
+                f"model '{self._spec.name}', got {len(body)}"
+            )
+        return self._request("", plan, [body], self._all[True], len(body), NOTHING_ASKED)
+
+    def _plan_raw(self, nbytes: int) -> Plan:
         spec = self._spec
         if len(spec.inputs) != 1:
             raise InvalidRequest(
@@ -212,37 +286,13 @@ class RequestDecoder:
                 f"'{spec.name}' model configuration"
             )
         tensor = spec.inputs[0]
-        shape = deduce_shape(tensor, len(body))
-        if tensor.datatype is Datatype.BYTES:
-            body = LENGTH.pack(len(body)) + body
-        plan = self._planner.plan(((tensor.name, tensor.datatype, shape),))
-        itemsize = tensor.itemsize
-        if itemsize is not None and prod(shape) * itemsize != len(body):
-            raise InvalidRequest(
-                f"unexpected size for input '{tensor.name}', expecting {prod(shape) * itemsize} bytes for model "
-                f"'{spec.name}', got {len(body)}"
-            )
-        return self._request("", plan, [body], self._all[True], len(body), NOTHING_ASKED)
+        return self._planner.plan(((tensor.name, tensor.datatype, deduce_shape(tensor, nbytes)),))
 
-    def _binary_data(
-        self, tensor: TensorSpec, body: bytes, cursor: int, size: int, elements: int
-    ) -> memoryview:
-        if cursor + size > len(body):
-            missing = cursor + size - len(body)
-            raise InvalidRequest(
-                f"unexpected size for input '{tensor.name}', expecting {missing} additional bytes for model "
-                f"'{self._spec.name}'"
-            )
-        data = memoryview(body)[cursor : cursor + size]
-        if tensor.itemsize is None:
-            if size <= MOST_STRING_BYTES:
-                check_strings(tensor.name, self._spec.name, data, elements)
-        elif elements * tensor.itemsize != size:
-            raise InvalidRequest(
-                f"unexpected size for input '{tensor.name}': its shape needs {elements * tensor.itemsize} bytes of "
-                f"{tensor.datatype}, binary_data_size is {size}"
-            )
-        return data
+    def _asked(self, envelope: Envelope | LooseEnvelope) -> tuple[Wanted, Asked]:
+        outputs, parameters = envelope.outputs, envelope.parameters
+        if not outputs and not parameters:
+            return self._all[False], NOTHING_ASKED
+        return self._wanted(outputs, parameters), read_parameters(parameters) if parameters else NOTHING_ASKED
 
     def _wanted(self, outputs: list[OutputEnvelope] | None, parameters: Parameters | None) -> Wanted:
         if not outputs:
@@ -275,85 +325,5 @@ class RequestDecoder:
         return count
 
 
-def binary_size(each: RawInput | LooseInput) -> int | None:
-    """The input's binary_data_size, or None if its data is JSON."""
-    if not each.parameters:
-        return None
-    refuse_extensions(each.parameters, "input", each.name)
-    size = each.parameters.get("binary_data_size")
-    if size is None:
-        return None
-    if type(size) is not int or size < 0:
-        raise InvalidRequest(
-            f"Unable to parse 'binary_data_size' of input '{each.name}': expected an unsigned integer"
-        )
-    return size
-
-
-def refuse_extensions(parameters: Parameters, kind: str, name: str) -> None:
-    if "shared_memory_region" in parameters:
-        raise Unsupported(f"{kind} '{name}' is in shared memory, which this server does not offer")
-    if "classification" in parameters and kind == "input":
-        raise InvalidRequest(f"input '{name}' has the parameter 'classification', which is one of outputs")
-
-
-class Asked(NamedTuple):
-    """What a request asks for beside its outputs."""
-
-    timeout_s: float | None = None
-    priority: int = 0
-
-
-NOTHING_ASKED = Asked()
-
-
-def read_parameters(parameters: Parameters) -> Asked:
-    """The request's own timeout and priority, if it names them."""
-    for name in parameters:
-        if name.startswith("triton_"):
-            raise InvalidRequest(f"parameter keys starting with 'triton_' are reserved: '{name}'")
-    if parameters.get("sequence_id"):
-        raise Unsupported("sequences ('sequence_id') are not supported: send the state as an input")
-    priority = parameters.get("priority", 0)
-    if type(priority) is not int or priority < 0:
-        raise InvalidRequest("Unable to parse 'priority': expected an unsigned integer, 1 first")
-    timeout_us = parameters.get("timeout")
-    if timeout_us is None:
-        return Asked(None, priority)
-    if type(timeout_us) is not int or not 0 <= timeout_us < LONGEST_TIMEOUT_US:
-        raise InvalidRequest("Unable to parse 'timeout': expected microseconds as an unsigned integer")
-    return Asked(timeout_us * MICROSECONDS or None, priority)
-
-
-def deduce_shape(tensor: TensorSpec, nbytes: int) -> Shape:
-    """A raw request's shape: batch 1, and at most one more variable axis."""
-    shape = [1 if at == tensor.batch_axis else size for at, size in enumerate(tensor.shape)]
-    if tensor.itemsize is None:
-        if any(size not in {1, -1} for size in shape):
-            raise InvalidRequest(
-                f"For BYTE datatype raw input '{tensor.name}', the model must have input shape [1]"
-            )
-        return (1,) * len(shape)
-    if shape.count(-1) > 1:
-        raise InvalidRequest(
-            f"The shape of the raw input '{tensor.name}' can not be deduced because there are more than one "
-            "variable-sized dimension"
-        )
-    known = prod(size for size in shape if size != -1) * tensor.itemsize
-    return tuple(nbytes // max(1, known) if size == -1 else size for size in shape)
-
-
-def check_strings(name: str, model: str, data: memoryview, elements: int) -> None:
-    """Lengths add up to the data's end, and there are as many elements as the shape says."""
-    at = found = 0
-    while at < len(data):
-        if at + LENGTH.size > len(data):
-            raise InvalidRequest(f"incomplete string length indicator for inference input '{name}'")
-        at += LENGTH.size + LENGTH.unpack_from(data, at)[0]
-        found += 1
-    if at != len(data):
-        raise InvalidRequest(f"incomplete string data for inference input '{name}'")
-    if found != elements:
-        raise InvalidRequest(
-            f"expected {elements} string elements for inference input '{name}' for model '{model}', got {found}"
-        )
+def out_of_range(header_length: int, body: bytes) -> InvalidRequest:
+    return InvalidRequest(f"inference header size should be in range (0, {len(body)}), got: {header_length}")

@@ -155,7 +155,19 @@ def render_classes(name: str, shape: Shape, texts: list[str], *, is_binary: bool
     return encode_values({**described, "parameters": {"binary_data_size": len(data)}}), data
 
 
-def encode_error(error: HeadraceError, request_id: str | None = None) -> bytes:
-    """The body of every error: its sentence, a code that does not change, and the request's id if it came with one."""
-    content = {"error": str(error), "code": error.code}
-    return encode_values(content if request_id is None else {**content, "request_id": request_id})
+def encode_error(
+    error: HeadraceError, request_id: str | None = None, retry_after_ms: int | None = None
+) -> bytes:
+    """The body of every error: its sentence and a code that does not change.
+
+    Args:
+        error: what went wrong.
+        request_id: the request's, if it came with one.
+        retry_after_ms: when to try again, if that is known better than in whole seconds.
+    """
+    content: dict[str, str | int] = {"error": str(error), "code": error.code}
+    if retry_after_ms is not None:
+        content["retry_after_ms"] = retry_after_ms
+    if request_id is not None:
+        content["request_id"] = request_id
+    return encode_values(content)

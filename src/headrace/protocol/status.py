@@ -38,7 +38,19 @@ RETRY_AFTER_S: dict[type[errors.HeadraceError], int] = {
     errors.BodiesFull: 1,
     errors.ServerExiting: 1,
 }
-"""Errors that go away by themselves: whole seconds after which to try again."""
+"""Errors that go away by themselves: whole seconds after which to try again. `Overloaded` knows better, each for itself."""
+
+REFUSALS: dict[type[errors.HeadraceError], bytes] = {
+    each: each.code.replace("_", "-").encode()
+    for each in (
+        errors.Overloaded,
+        errors.DeadlineInfeasible,
+        errors.GatewayBusy,
+        errors.QueueFull,
+        errors.BodiesFull,
+    )
+}
+"""What is answered because too much is here already, with the reason as a header has it; its status can be chosen."""
 
 HEADERS: dict[type[errors.HeadraceError], tuple[tuple[bytes, bytes], ...]] = {
     errors.UnsupportedCoding: ((b"accept-encoding", b"gzip, deflate"),),

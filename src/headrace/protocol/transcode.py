@@ -30,7 +30,7 @@ from headrace.model_config import ModelConfig
 from headrace.protocol.classification import classify
 from headrace.protocol.compression import Coding, deflate, inflate
 from headrace.protocol.envelope import LooseInput, RawInput, decode_envelope
-from headrace.protocol.request import binary_size
+from headrace.protocol.parameters import read_binary_size
 from headrace.protocol.response import render_classes
 from headrace.protocol.tensors import decode_data, encode_data, encode_values
 from headrace.strings import LENGTH
@@ -110,7 +110,7 @@ def request_to_binary(body: bytes, header_length: int) -> tuple[bytes, int]:
         described: dict[str, Any] = {"name": each.name, "shape": each.shape, "datatype": each.datatype}
         inputs.append(described)
         try:
-            size = binary_size(each)
+            size = read_binary_size(each.name, each.parameters)
         except Unsupported:
             # Whoever decodes what comes out of here says so again; a worker could only say that it failed.
             described["parameters"] = each.parameters

@@ -2,7 +2,9 @@
 
 from typing import Protocol
 
+from headrace.admission.forecast import Arrival
 from headrace.batching.ticket import Ticket
+from headrace.errors import HeadraceError
 from headrace.lifecycle.version import ModelVersion
 from headrace.messages import ModelSpec
 from headrace.routing.staged import Staged
@@ -12,6 +14,13 @@ class Entry(Protocol):
     """Takes tickets whose requests are decoded for its spec."""
 
     spec: ModelSpec
+
+    @property
+    def is_pressed(self) -> bool:
+        """A request may have to be refused: its envelope is worth a look before its data is decoded."""
+
+    def refusal(self, arrival: Arrival) -> HeadraceError | None:
+        """The reason not to take such a request in now, or None."""
 
     def submit(self, ticket: Ticket) -> None:
         """Take a ticket in, or refuse it at once."""

@@ -12,6 +12,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from headrace import strings
+from headrace.admission.forecast import Arrival
 from headrace.batching.ticket import State, Ticket
 from headrace.errors import HeadraceError, InferenceFailed, InvalidRequest
 from headrace.messages import (
@@ -32,6 +33,8 @@ from headrace.transforms.steps import Tensors, as_array, decode_tensors, encode_
 ANSWER = TensorSpec("answer", Datatype.BYTES, (-1,), batch_axis=0)
 """What `after` gives: JSON, one element an item."""
 FIRST = Wanted((0,), (True,))
+ITEM = Group(1)
+"""For the transform worker, all items are alike."""
 BEFORE = frozenset({"image", "value"})
 """Kinds of inputs that go through the transform worker; the others go to the model's."""
 
@@ -67,6 +70,17 @@ class Staged:
         )
         # The mutable state: which stage's ticket stands for a request now.
         self._now: dict[Ticket, tuple[Pipeline, Ticket]] = {}
+
+    @property
+    def is_pressed(self) -> bool:
+        """Either stage is: as of Pipeline."""
+        return self._model.is_pressed or self._transforms.is_pressed
+
+    def refusal(self, arrival: Arrival) -> HeadraceError | None:
+        """The reason that either stage has by itself not to take it in; to both, an item is a row of their own cost."""
+        return self._transforms.refusal(arrival._replace(cost=ITEM.cost, level=0)) or self._model.refusal(
+            arrival._replace(cost=self._planner.fixed_group.cost)
+        )
 
     def submit(self, ticket: Ticket) -> None:
         """Start the first stage."""
@@ -174,6 +188,9 @@ class Staged:
         reply = StageReply(end, partial(self._fail, ticket))
         inner = Ticket(request, reply, ticket.arrived, ticket.deadline, ticket.timeout_error)
         inner.level = ticket.level if pipeline is self._model else 0
+        inner.tenant, inner.is_asked = ticket.tenant, ticket.is_asked
+        if ticket not in self._now:
+            inner.target = ticket.target  # what has been taken in once may take until its deadline
         self._now[ticket] = (pipeline, inner)
         pipeline.submit(inner)
 
@@ -206,7 +223,7 @@ def blob_request(blobs: list[bytes]) -> InferRequest:
     column = np.empty(len(blobs), object)
     column[:] = blobs
     data = strings.join(column)
-    return InferRequest("", ((len(blobs),),), (data,), len(blobs), Group(1), FIRST, len(data))
+    return InferRequest("", ((len(blobs),),), (data,), len(blobs), ITEM, FIRST, len(data))
 
 
 def stacked(spec: TensorSpec, rows: list[Tensors]) -> tuple[Shape, bytes]:

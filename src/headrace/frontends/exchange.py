@@ -1,0 +1,250 @@
+"""From an infer request's body to its answer's bytes, whichever socket it came from.
+
+An Exchange is one request being answered; LeanCycle (cycle.py) and the ASGI route (rest.py) each make one and hear from
+it how to respond. Both therefore send the same bytes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+
+from headrace.batching.ticket import Ticket
+from headrace.errors import BodiesFull, HeadraceError, InvalidRequest
+from headrace.events import RequestsFailed
+from headrace.frontends.desk import Codec, Desk, Route
+from headrace.frontends.headers import NO_WISHES, Wishes
+from headrace.frontends.responses import Response, answer_response, unexpected
+from headrace.lifecycle.version import ModelVersion
+from headrace.messages import InferRequest
+from headrace.parts import Part
+from headrace.protocol import compression, transcode
+from headrace.protocol.compression import Coding
+from headrace.protocol.response import LARGE_JSON
+from headrace.routing.entry import Entry
+
+
+class Exchange(ABC):
+    """One infer request. `respond` is called once, unless the client goes away first."""
+
+    # What most requests never change is a default of the class: one is made for every request.
+    wishes = NO_WISHES
+    started = 0.0
+    size = 0
+    request: InferRequest
+    _codec: Codec
+    _entry: Entry
+    _ticket: Ticket | None = None
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.started = desk.clock()
+
+    @abstractmethod
+    def respond(self, response: Response) -> None:
+        """Send the answer."""
+
+    def hold(self, nbytes: int) -> None:
+        """So many bytes more are held for this request until it is answered.
+
+        Raises:
+            BodiesFull: there is no room for them.
+        """
+        if not self.desk.has_room(nbytes):
+            raise BodiesFull
+        self.size += nbytes
+        self.desk.received_bytes += nbytes
+
+    def wish(self, wishes: Wishes) -> None:
+        """Take in what the headers ask for; before it begins."""
+        self.wishes = wishes
+
+    def respond_body(self, content: bytes, header_length: int | None) -> None:
+        """Send a successful answer; header_length as in protocol/response.py's Body."""
+        coding = self.wishes.answer_coding
+        if coding is None or len(content) < self.desk.settings.compress_from_bytes:
+            self.respond(answer_response(content, header_length, self.wishes.request_id))
+        elif len(content) <= compression.DEFLATED_ON_LOOP:
+            self._respond_compressed(content, header_length, coding, compression.deflate(content, coding))
+        else:
+
+            def respond(compressed: bytes, _: int) -> None:
+                self._respond_compressed(content, header_length, coding, compressed)
+
+            def respond_all_the_same(_: HeadraceError) -> None:
+                self.respond(answer_response(content, header_length, self.wishes.request_id))
+
+            Transcoding(self, transcode.DEFLATE[coding], 0, content, respond, respond_all_the_same)
+
+    def _respond_compressed(
+        self, content: bytes, header_length: int | None, coding: Coding, compressed: bytes
+    ) -> None:
+        request_id = self.wishes.request_id
+        if len(compressed) < len(content):
+            self.respond(answer_response(compressed, header_length, request_id, coding))
+        else:
+            self.respond(answer_response(content, header_length, request_id))
+
+    def begin_as_wished(self, route: Route, body: bytes, header_length: int | None) -> None:
+        """As `begin`, where the body may be compressed."""
+        coding = self.wishes.coding
+        if coding is None:
+            self.begin(route, body, header_length)
+            return
+
+        def begin(content: bytes, outcome: int = transcode.IN_FULL) -> None:
+            if outcome == transcode.TOO_MUCH:
+                refusal = self.desk.refuse_size(header_length, limit + 1)
+                raise refusal or InvalidRequest(f"the body becomes more than {limit} bytes when decompressed")
+            self.hold(len(content))
+            self.begin(route, content, header_length)
+
+        limit = self.desk.most_inflated(header_length)
+        try:
+            if self.refuse_unseen(self.find(route)):
+                return
+            if len(body) <= compression.INFLATED_ON_LOOP:
+                content = compression.inflate(body, coding, min(limit, compression.INFLATED_ON_LOOP))
+                if content is not None:
+                    begin(content)
+                    return
+            Transcoding(self, transcode.INFLATE[coding], limit, body, begin)
+        except HeadraceError as exc:
+            self.fail(exc)
+        except Exception as exc:  # noqa: BLE001 - as in begin
+            self.fail(unexpected(exc, self.wishes.request_id))
+
+    def begin(self, route: Route, body: bytes, header_length: int | None) -> None:
+        """Decode, admit and queue the request, or fail it."""
+        try:
+            version = self.find(route)
+            json_length = len(body) if header_length is None else header_length
+            is_large = json_length > LARGE_JSON and 0 <= json_length <= len(body)
+            if (is_large or not self.desk.lag.is_calm) and self.refuse_unseen(version):
+                return
+            if is_large:
+                submit = partial(self._submit_to, route)
+                Transcoding(self, transcode.TO_BINARY, json_length, body, submit)
+                return
+            self.submit(version, body, header_length)
+        except HeadraceError as exc:
+            self.fail(exc)
+        except Exception as exc:  # noqa: BLE001 - a fault of ours costs this request, not the connection
+            self.fail(unexpected(exc, self.wishes.request_id))
+
+    def _submit_to(self, route: Route, body: bytes, header_length: int | None) -> None:
+        """As `submit`, for whatever the URL means by now: another copy may have taken the version's place."""
+        self.submit(self.find(route), body, header_length)
+
+    def find(self, route: Route) -> ModelVersion:
+        """The version that is asked.
+
+        Raises:
+            NotFound: there is none.
+            NotReady: there is, and it cannot answer now.
+        """
+        return self.desk.catalog.find(route.model, route.version)
+
+    def submit(self, version: ModelVersion, body: bytes, header_length: int | None) -> None:
+        """Decode the body for the version and queue it; or refuse it by what it is seen to be without its data.
+
+        Raises:
+            HeadraceError: the request cannot be decoded.
+        """
+        desk = self.desk
+        codec = self._codec = desk.codec(version)
+        peek = None
+        if codec.entry.is_pressed:
+            peek = codec.decoder.peek(body, header_length)
+            refusal = desk.refusal(codec, peek, self.started, self.wishes)
+            if refusal is not None:
+                self.refuse(version, refusal)
+                return
+        request = self.request = codec.decoder.decode(body, header_length, peek)
+        ticket = desk.ticket(codec, request, self, self.started, self.wishes)
+        self.wait_for(codec.entry, ticket)
+
+    def wait_for(self, entry: Entry, ticket: Ticket) -> None:
+        """What the exchange waits for, and what is dropped with it."""
+        self._entry, self._ticket = entry, ticket
+        entry.submit(ticket)
+
+    def end(self, part: Part) -> None:
+        """The model's answer: encode it here, or elsewhere if it is large."""
+        try:
+            encoder = self._codec.encoder
+            if encoder.is_large(self.request, part):
+                content, header_length = encoder.encode(self.request, part, mark_json=True)
+                if header_length is not None:
+                    Transcoding(self, transcode.TO_JSON, header_length, content, self._respond_rendered)
+                    return
+            else:
+                content, header_length = encoder.encode(self.request, part)
+            self.respond_body(content, header_length)
+        except HeadraceError as exc:
+            self.fail(exc)
+        except Exception as exc:  # noqa: BLE001 - one answer's fault must not cost its batch-mates theirs
+            self.fail(unexpected(exc, self.wishes.request_id))
+
+    def _respond_rendered(self, content: bytes, header_length: int) -> None:
+        self.respond_body(content, header_length or None)
+
+    def fail(self, error: HeadraceError) -> None:
+        """Respond with an error."""
+        self.respond(self.desk.errors.write(error, self.wishes.request_id))
+
+    def refuse_unseen(self, version: ModelVersion) -> bool:
+        """Refuse what would be refused whatever its body holds; True if so."""
+        desk = self.desk
+        refusal: HeadraceError | None = desk.lag.refusal()
+        if refusal is None:
+            codec = desk.codec(version)
+            if codec.entry.is_pressed:
+                refusal = desk.refusal(codec, codec.decoder.unseen, self.started, self.wishes)
+        if refusal is not None:
+            self.refuse(version, refusal)
+        return refusal is not None
+
+    def refuse(self, version: ModelVersion, refusal: HeadraceError) -> None:
+        """Respond with a refusal that no pipeline has counted."""
+        desk, source = self.desk, version.source
+        waited_s = desk.clock() - self.started
+        desk.report(RequestsFailed(source.name, source.version, refusal.code, [waited_s]))
+        self.fail(refusal)
+
+    def drop(self) -> None:
+        """The client is gone."""
+        if self._ticket is not None:
+            self._entry.drop(self._ticket)
+
+
+class Transcoding:
+    """A large body on its way through the transcoder; then its exchange goes on."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        operation: int,
+        number: int,
+        body: bytes,
+        then: Callable[[bytes, int], None],
+        otherwise: Callable[[HeadraceError], None] | None = None,
+    ) -> None:
+        """`then` is called with what became of the body; `otherwise`, or the exchange's `fail`, with an error."""
+        self._exchange = exchange
+        self._then = then
+        self._otherwise = otherwise or exchange.fail
+        request = transcode.task(operation, number, body)
+        ticket = Ticket(request, self, exchange.started, exchange.started + exchange.desk.deadline_s)
+        ticket.tenant = exchange.wishes.tenant or ""
+        exchange.wait_for(exchange.desk.transcoder(), ticket)
+
+    def end(self, part: Part) -> None:
+        try:
+            self._then(*transcode.result(part.outputs.array(0, part).data))
+        except HeadraceError as exc:
+            self._exchange.fail(exc)
+        except Exception as exc:  # noqa: BLE001 - as in Exchange.begin
+            self._exchange.fail(unexpected(exc, self._exchange.wishes.request_id))
+
+    def fail(self, error: HeadraceError) -> None:
+        self._otherwise(error)
