@@ -24,6 +24,7 @@ SKILLS = {
     "mood": """
         description: whether a review is content
         objective: {latency_p99_ms: 50, priority: high}
+        share: {weight: 2, priorities: {1: 0.5, 2: null}}
         inputs:
           text: {tokenizer: tokenizer.json, max_tokens: 8}
         outputs:
@@ -355,6 +356,8 @@ def test_what_there_is_is_listed_in_callers_words(wire):
     assert (mood["description"], mood["ready"]) == ("whether a review is content", True)
     assert mood["variants"] == ["plain", "again"]
     assert mood["objective"] == {"latency_p99_ms": 50, "priority": "high"}
+    assert mood["share"] == {"weight": 2, "priorities": {"1": 0.5, "2": None}, "default_priority": 2}
+    assert skills["mlp"]["share"] == {"weight": 1, "priorities": {}, "default_priority": None}
     assert [(each["name"], each["kind"]) for each in mood["inputs"]] == [("text", "text")]
     assert [(each["name"], each["kind"]) for each in mood["outputs"]] == [
         ("label", "labels"),
