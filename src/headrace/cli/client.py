@@ -5,7 +5,7 @@ import json
 import time
 from http import HTTPStatus
 from typing import Any, NamedTuple, NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import click
 
@@ -58,6 +58,47 @@ class Client:
     def send(self, query: Query, content: bytes) -> Answer:
         """Ask with a whole body, as it is."""
         return self._infer(query, split_body(content))
+
+    def server(self) -> str:
+        """Its name and version, as it says."""
+        answer = self._request("GET", "/v2")
+        found = self._json(answer) if answer.is_ok else {}
+        return " ".join(filter(None, (found.get("name"), found.get("version")))) or "a server"
+
+    def ready_model(self, name: str | None) -> str:
+        """The model of that name if it is ready, or the only one that is if none is named.
+
+        Raises:
+            click.ClickException: it is not there or not ready, or there is not exactly one.
+        """
+        index = self._index() or self._listed()
+        if name is not None:
+            return self._checked(name, index)
+        ready = [each["name"] for each in index if each.get("state", "READY") == "READY"]
+        match list(dict.fromkeys(ready)):
+            case [only]:
+                return str(only)
+            case []:
+                raise click.ClickException(f"{self._url} has no model that is ready: name one that will be")
+            case several:
+                raise click.ClickException(
+                    f"{self._url} has several models: name one of {', '.join(several)}"
+                )
+
+    def _checked(self, name: str, index: list[Json]) -> str:
+        entries = [each for each in index if each["name"] == name]
+        if index and not entries:
+            there = ", ".join(dict.fromkeys(each["name"] for each in index))
+            raise click.ClickException(f"{self._url} has no model '{name}'; it has: {there}")
+        if self._request("GET", f"/v2/models/{quote(name, safe='')}/ready").is_ok:
+            return name
+        reason = next((each["reason"] for each in entries if each.get("reason")), "it may be loading")
+        raise click.ClickException(f"model '{name}' of {self._url} is not ready: {reason}")
+
+    def _listed(self) -> list[Json]:
+        """The models of a server that has no index: KServe lists the names of those that are ready."""
+        answer = self._request("GET", "/v2/models")
+        return [{"name": each} for each in self._json(answer).get("models", [])] if answer.is_ok else []
 
     def describe(self, path: str, skill: str) -> Json:
         """What a skill takes and gives."""

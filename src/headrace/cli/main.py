@@ -9,6 +9,7 @@ COMMANDS = {
     "check": "Validate models and skills without serving them.",
     "models": "Show what is inferred of models, and why one cannot be loaded.",
     "infer": "Ask a running server for an inference.",
+    "bench": "Load a running server, and report what it keeps of its promise.",
     "demo": "Serve two small skills and ask them, to see how it goes.",
     "completion": "Print what makes a shell complete commands and options.",
     "schema": "Print the JSON Schema of skill.yaml, for editors.",
