@@ -6,6 +6,7 @@ Everything may be left unsaid; what is unsaid is inferred from the artifact or m
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from headrace.messages import Datatype, Shape
 
@@ -123,6 +124,20 @@ class ModelConfig(msgspec.Struct, frozen=True):
     def has_policies(self) -> bool:
         """Whether anything is said of how requests wait."""
         return bool(self.levels) or self.queue != QueuePolicy()
+
+    @property
+    def of_worker(self) -> "ModelConfig":
+        """Without what the gateway alone looks at: how requests wait, and what the model gets beside others."""
+        return replace(
+            self,
+            queue=QueuePolicy(),
+            levels={},
+            default_level=0,
+            description="",
+            latency_p99_s=None,
+            priority=NOTHING_SAID.priority,
+            weight=NOTHING_SAID.weight,
+        )
 
     def level(self, priority: int) -> int:
         """The level of a request of that priority (0: it names none); one that does not exist is the default."""

@@ -47,9 +47,10 @@ class Opening:
         """
         self._load = load
         self._store = store
+        # A new weight or another promise is no reason to measure again.
         options = (
-            f"{load.pads} {load.max_batch_size} {load.max_rows} {load.instances} {load.threads} {load.config} "
-            f"{fingerprint(load.config.steps)}"
+            f"{load.pads} {load.max_batch_size} {load.max_rows} {load.instances} {load.threads} "
+            f"{load.config.of_worker} {fingerprint(load.config.steps)}"
         )
         self._key = store.key(Path(load.path), load.backend, options)
 
