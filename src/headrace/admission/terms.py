@@ -45,12 +45,22 @@ def terms(
     """
     level, allowed_s = patience(config, priority, asked_s, server_s)
     is_asked = asked_s is not None and config.policy(level).allow_timeout_override
-    error: type[DeadlineExceeded | RequestTimeout] = RequestTimeout
-    if header_s is not None:
-        is_asked = True
-        if header_s < allowed_s:
-            allowed_s, error = header_s, DeadlineExceeded
-    target_s = allowed_s
-    if not is_asked and config.latency_p99_s is not None:
-        target_s = min(allowed_s, config.latency_p99_s)
-    return Terms(level, allowed_s, target_s, is_asked, error)
+    promised_s = allowed_s if config.latency_p99_s is None else min(allowed_s, config.latency_p99_s)
+    return with_header(Terms(level, allowed_s, allowed_s if is_asked else promised_s, is_asked), header_s)
+
+
+def best_terms(config: ModelConfig, server_s: float, header_s: float | None = None) -> Terms:
+    """The best that a request could ask for whose parameters nobody has read yet. Args as for `terms`."""
+    levels = sorted(config.levels) or [0]
+    allowed_s = max(patience(config, level, None, server_s)[1] for level in levels)
+    return with_header(Terms(levels[0], allowed_s, allowed_s), header_s)
+
+
+def with_header(granted: Terms, header_s: float | None) -> Terms:
+    """The terms with what the headers ask for."""
+    if header_s is None:
+        return granted
+    level, allowed_s, _, _, error = granted
+    if header_s < allowed_s:
+        allowed_s, error = header_s, DeadlineExceeded
+    return Terms(level, allowed_s, allowed_s, is_asked=True, timeout_error=error)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from headrace.admission.forecast import Arrival
-from headrace.admission.terms import Terms, terms
+from headrace.admission.terms import Terms, best_terms, terms
 from headrace.batching.ticket import Reply, Ticket
 from headrace.config import Settings
 from headrace.errors import HeadraceError, InvalidRequest, RequestTooLarge
@@ -156,15 +156,21 @@ class Desk:
 
     def refusal(self, codec: Codec, peek: Peek, started: float, wishes: Wishes) -> HeadraceError | None:
         """The reason not to decode a request at all, or None: what its ticket would be refused for."""
-        asked = peek.asked
-        granted = terms(codec.config, self.deadline_s, asked.priority, asked.timeout_s, wishes.timeout_s)
+        asked, named = peek.asked, ""
+        if asked is None:
+            granted = best_terms(codec.config, self.deadline_s, wishes.timeout_s)
+        else:
+            named = asked.tenant
+            granted = terms(
+                codec.config, self.deadline_s, asked.priority, asked.timeout_s, wishes.timeout_s
+            )
         return codec.entry.refusal(
             Arrival(
                 peek.rows,
                 peek.cost,
                 peek.nbytes,
                 granted.level,
-                self._whose(wishes, asked.tenant),
+                self._whose(wishes, named),
                 started,
                 started + granted.allowed_s,
                 started + granted.target_s,

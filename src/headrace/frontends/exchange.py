@@ -19,6 +19,7 @@ from headrace.messages import InferRequest
 from headrace.parts import Part
 from headrace.protocol import compression, transcode
 from headrace.protocol.compression import Coding
+from headrace.protocol.request import Peek
 from headrace.protocol.response import LARGE_JSON
 from headrace.routing.entry import Entry
 
@@ -199,10 +200,14 @@ class Exchange(ABC):
         if refusal is None:
             codec = desk.codec(version)
             if codec.entry.is_pressed:
-                refusal = desk.refusal(codec, codec.decoder.unseen, self.started, self.wishes)
+                refusal = desk.refusal(codec, self.unseen(codec), self.started, self.wishes)
         if refusal is not None:
             self.refuse(version, refusal)
         return refusal is not None
+
+    def unseen(self, codec: Codec) -> Peek:
+        """What is known of a request before its body is looked at."""
+        return codec.decoder.unseen
 
     def refuse(self, version: ModelVersion, refusal: HeadraceError) -> None:
         """Respond with a refusal that no pipeline has counted."""

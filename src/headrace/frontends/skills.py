@@ -37,6 +37,8 @@ from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
 from headrace.messages import InferRequest, ModelSpec
 from headrace.parts import Part
+from headrace.protocol.parameters import NOTHING_ASKED
+from headrace.protocol.request import Peek
 from headrace.routing.entry import Entry
 
 PATH = "/v1/skills"
@@ -198,6 +200,10 @@ class SkillExchange(AsgiExchange):
     def find(self, route: Route) -> ModelVersion:
         """As of Exchange, with the variant and version of the query."""
         return self._skills.find(route.model, self._variant, self._version)
+
+    def unseen(self, codec: Codec) -> Peek:
+        """As of Exchange; bodies of this API have no parameters, so there is nothing to learn of those."""
+        return codec.decoder.unseen._replace(asked=NOTHING_ASKED)
 
     def begin(self, route: Route, body: bytes, header_length: int | None) -> None:  # noqa: ARG002 - as of Exchange
         """Read the items and queue them, or fail."""

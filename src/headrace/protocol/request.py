@@ -51,14 +51,14 @@ class Peek(NamedTuple):
     Attributes:
         rows, cost: as in InferRequest and its Group; the least they can be where that is all that is known.
         nbytes: of its tensors, as far as their shapes say.
-        asked: in its parameters.
+        asked: in its parameters; None where nobody has read them.
         envelope: to be decoded with, should the request be taken in; None where there is nothing to be gained.
     """
 
     rows: int
     cost: int
     nbytes: int
-    asked: Asked
+    asked: Asked | None
     envelope: Envelope | None = None
 
 
@@ -76,7 +76,7 @@ class RequestDecoder:
         everything = tuple(range(len(spec.outputs)))
         self._all = {binary: Wanted(everything, (binary,) * len(everything)) for binary in (False, True)}
         self._no_data = (b"",) * len(spec.inputs)
-        self.unseen = Peek(1, self._planner.fixed_group.cost, 0, NOTHING_ASKED)
+        self.unseen = Peek(1, self._planner.fixed_group.cost, 0, None)
         """Of a body that nobody has looked at."""
 
     def peek(self, body: bytes, header_length: int | None) -> Peek:
