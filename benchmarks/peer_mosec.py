@@ -1,4 +1,5 @@
-"""The light MLP behind mosec. Runs in the peers' environment: MODEL names the file, mosec's own options follow.
+"""The light MLP behind mosec. Runs in the peers' environment: MODEL names the file, ROWS the largest batch,
+mosec's own options follow.
 
 JSON goes through msgspec with types, the fastest way its Python worker has: the same library headrace uses.
 """
@@ -46,5 +47,5 @@ class Mlp(Worker):
 
 if __name__ == "__main__":
     server = Server()
-    server.append_worker(Mlp, num=1, max_batch_size=64, route="/v2/models/mlp/infer")
+    server.append_worker(Mlp, num=1, max_batch_size=int(os.environ["ROWS"]), route="/v2/models/mlp/infer")
     server.run()

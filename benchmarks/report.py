@@ -1,10 +1,16 @@
-"""What a row found: a table, how it was measured, and whether its targets were reached."""
+"""What a row found: a table, how it was measured, and whether its targets were reached; and when and where that was."""
 
 import json
+import os
+import platform
+import time
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+BUSY_MACHINE = 0.3
+"""Load average a core above which somebody else is at work."""
 MARKS = {True: "reached", False: "MISSED", None: "not judged"}
 
 
@@ -49,3 +55,29 @@ def write(folder: Path, heading: str, rows: dict[str, Row]) -> str:
     found = {name: asdict(row) for name, row in rows.items()}
     (folder / "report.json").write_text(json.dumps({"heading": heading, "rows": found}, indent=1))
     return text
+
+
+def heading(title: str, pinning: str, *, is_quick: bool) -> str:
+    """When and where."""
+    versions = ", ".join(
+        f"{name} {metadata.version(name)}" for name in ("headrace", "onnxruntime", "uvicorn", "numpy")
+    )
+    cores = len(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
+    lines = [
+        f"# {title}{', a quick run: figures are rough' if is_quick else ''}",
+        f"""{time.strftime("%Y-%m-%d %H:%M")}, {processor()}, {cores} cores, {platform.system()} {platform.release()}, \
+Python {platform.python_version()}, {versions}. {pinning} Everything talks over loopback.""",
+    ]
+    if load > BUSY_MACHINE * cores:
+        lines.append(
+            f"The machine was busy when this began (load average {load:.1f}): read nothing into the figures."
+        )
+    return "\n\n".join(lines)
+
+
+def processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()

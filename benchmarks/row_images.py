@@ -6,6 +6,7 @@ import workloads
 from bench import Bench, middle, rate, ratios, spread
 from load import Seen
 from report import Row, Target
+from servers import TritonBatching
 from turns import Runs, Turns
 
 CONNECTIONS = (1, 8)
@@ -25,7 +26,9 @@ def measure(bench: Bench) -> Row:
     missing = [reason for name, reason in bench.peers.missing.items() if name == "nvidia-pytriton"]
     if not missing:
         shapes = (list(models.IMAGE), list(models.IMAGE[1:]))
-        launches.append(servers.triton(bench.peers, model, shapes, 0, "Triton core, Python backend"))
+        launches.append(
+            servers.triton(bench.peers, model, shapes, TritonBatching(), "Triton core, Python backend")
+        )
     turns = Turns(bench, launches, work.requests[0], path)
     runs = turns.take(min(ROUNDS, bench.rounds), CONNECTIONS, bench.seconds(WINDOW_S))
     row = Row("600 kB images, binary", HOW)

@@ -6,7 +6,7 @@ import workloads
 from bench import Bench, cpu_us, generator_note, middle, rate, ratios, spread
 from load import Seen
 from report import Row, Target
-from servers import Launch
+from servers import Launch, TritonBatching
 from turns import Runs, Turns
 
 OURS, AGAIN = "headrace", "headrace again"
@@ -57,7 +57,11 @@ def contenders(bench: Bench) -> tuple[list[Launch], list[str]]:
         shapes = ([WIDTH], [models.WIDTHS[-1]])
         launches.extend(
             servers.triton(
-                peers, model, shapes, delay, f"Triton core, Python backend, delay {delay / 1000:g} ms"
+                peers,
+                model,
+                shapes,
+                TritonBatching(delay),
+                f"Triton core, Python backend, delay {delay / 1000:g} ms",
             )
             for delay in (500, 0)
         )

@@ -6,13 +6,9 @@ Ends with 1 if an answer was wrong or missing, or a row could not be measured. A
 """
 
 import argparse
-import os
-import platform
 import shutil
 import sys
-import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
 import report
@@ -39,8 +35,7 @@ ROWS: dict[str, Callable[[Bench], Row]] = {
     "skills": row_skills.measure,
     "hang": row_skills.beside_a_hang,
 }
-BUSY_MACHINE = 0.3
-"""Load average a core above which somebody else is at work."""
+PINNING = "The load generator is pinned to one of these cores, servers may use all of them."
 
 
 def main() -> int:
@@ -53,7 +48,7 @@ def main() -> int:
         parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(ROWS)}")
     bench = Bench(Path(__file__).parents[1] / ".bench", is_quick="quick" in names)
     bench.folder.mkdir(exist_ok=True)
-    heading = describe(bench)
+    heading = report.heading("Benchmarks", PINNING, is_quick=bench.is_quick)
     for folder in bench.folder.glob("profiles*"):
         shutil.rmtree(folder)  # what another version measured, or beside other work, is not to be trusted
     rows: dict[str, Row] = {}
@@ -72,26 +67,6 @@ def main() -> int:
     return 1 if failed or bench.faults else 0
 
 
-def describe(bench: Bench) -> str:
-    """When and where."""
-    versions = ", ".join(
-        f"{name} {metadata.version(name)}" for name in ("headrace", "onnxruntime", "uvicorn", "numpy")
-    )
-    cores = len(os.sched_getaffinity(0))
-    load = os.getloadavg()[0]
-    lines = [
-        f"# Benchmarks{', a quick run: figures are rough' if bench.is_quick else ''}",
-        f"""{time.strftime("%Y-%m-%d %H:%M")}, {processor()}, {cores} cores, {platform.system()} {platform.release()}, \
-Python {platform.python_version()}, {versions}. The load generator is pinned to one of these cores, servers may use all of \
-them; everything talks over loopback.""",
-    ]
-    if load > BUSY_MACHINE * cores:
-        lines.append(
-            f"The machine was busy when this began (load average {load:.1f}): read nothing into the figures."
-        )
-    return "\n\n".join(lines)
-
-
 def verdict(bench: Bench) -> str:
     """On the answers."""
     text = (
@@ -102,13 +77,6 @@ def verdict(bench: Bench) -> str:
     if bench.faults:
         return text + " **Wrong or missing:** " + "; ".join(bench.faults)
     return text + " None was wrong or missing."
-
-
-def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 if __name__ == "__main__":

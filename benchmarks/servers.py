@@ -1,6 +1,7 @@
 """Starts a server, waits until it answers, knows its processes, and ends it."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from load import OK
@@ -24,11 +25,11 @@ ASK_EVERY_S = 0.003
 HEADRACE = Path(sys.executable).with_name("headrace")
 TRITON_CONFIG = """name: "{name}"
 backend: "python"
-max_batch_size: 64
+max_batch_size: {rows}
 input [{{ name: "input" data_type: TYPE_FP32 dims: {inputs} }}]
 output [{{ name: "output" data_type: TYPE_FP32 dims: {outputs} }}]
 instance_group [{{ kind: KIND_CPU count: 1 }}]
-dynamic_batching {{ max_queue_delay_microseconds: {delay_us} }}
+dynamic_batching {{ max_queue_delay_microseconds: {delay_us} {policy} }}
 """
 
 
@@ -70,8 +71,10 @@ class Launch:
 
 
 @contextmanager
-def running(launch: Launch, first_request: bytes, logs: Path) -> Iterator[Server]:
-    """Run a server in a group of its own until the block ends.
+def running(
+    launch: Launch, first_request: bytes, logs: Path, cores: set[int] | None = None
+) -> Iterator[Server]:
+    """Run a server in a group of its own until the block ends; all its processes on these cores, or wherever.
 
     Raises:
         NotServing: it does not answer the request with 200 in time.
@@ -81,19 +84,31 @@ def running(launch: Launch, first_request: bytes, logs: Path) -> Iterator[Server
     path = logs / f"{launch.name.replace(' ', '-')}.log"
     with path.open("wb") as log:
         started = time.perf_counter()
-        process = subprocess.Popen(
-            launch.command(port),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=launch.environment,
-            start_new_session=True,
-        )
+        with pinned(cores):
+            process = subprocess.Popen(
+                launch.command(port),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=launch.environment,
+                start_new_session=True,
+            )
         server = Server(launch.name, port, process, started, gateway=launch.gateway)
         try:
             wait_for_answer(server, first_request, path)
             yield server
         finally:
             stop(process)
+
+
+@contextmanager
+def pinned(cores: set[int] | None) -> Iterator[None]:
+    """What is started in the block inherits these cores."""
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores or own)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)
 
 
 def wait_for_answer(server: Server, request: bytes, log: Path) -> None:
@@ -163,15 +178,26 @@ def headrace(paths: Sequence[Path], profiles: Path, *options: str, name: str = "
     return Launch(name, lambda port: [*fixed, "--http-port", str(port), *options])
 
 
-def mosec(peers: Peers, model: Path, *options: str, name: str) -> Launch:
+def mosec(
+    peers: Peers, model: Path, *options: str, name: str, script: Path = HERE / "peer_mosec.py", rows: int = 64
+) -> Launch:
     """One worker with one onnxruntime session. Its front is a process of its own, named mosec."""
-    fixed = [str(peers.python), str(HERE / "peer_mosec.py"), "--address", "127.0.0.1", *options]
-    environment = {**peers.environment(), "MODEL": str(model)}
+    fixed = [str(peers.python), str(script), "--address", "127.0.0.1", *options]
+    environment = {**peers.environment(), "MODEL": str(model), "ROWS": str(rows)}
     return Launch(name, lambda port: [*fixed, "--port", str(port)], environment, gateway="mosec")
 
 
+@dataclass(frozen=True)
+class TritonBatching:
+    """How Triton waits for a batch to fill and what may wait; `policy` goes into dynamic_batching as it is."""
+
+    delay_us: int = 0
+    rows: int = 64
+    policy: str = ""
+
+
 def triton(
-    peers: Peers, model: Path, shapes: tuple[list[int], list[int]], delay_us: int, name: str
+    peers: Peers, model: Path, shapes: tuple[list[int], list[int]], batching: TritonBatching, name: str
 ) -> Launch:
     """One instance of a Python-backend model with one onnxruntime session.
 
@@ -179,17 +205,17 @@ def triton(
         peers: where it is installed.
         model: the ONNX file; its folder keeps the repository as well.
         shapes: of a row of the input and of the output.
-        delay_us: how long it waits for a batch to fill.
+        batching: what its config.pbtxt says of it.
         name: for the report.
     """
-    repository = model.parent / f"triton-{model.stem}-{delay_us}"
+    config = TRITON_CONFIG.format(
+        name=model.stem, inputs=json.dumps(shapes[0]), outputs=json.dumps(shapes[1]), **asdict(batching)
+    )
+    repository = model.parent / f"triton-{model.stem}-{hashlib.sha256(config.encode()).hexdigest()[:8]}"
     version = repository / model.stem / "1"
     version.mkdir(parents=True, exist_ok=True)
     shutil.copy2(model, version / "model.onnx")
     shutil.copy2(HERE / "peer_triton.py", version / "model.py")
-    config = TRITON_CONFIG.format(
-        name=model.stem, inputs=json.dumps(shapes[0]), outputs=json.dumps(shapes[1]), delay_us=delay_us
-    )
     (version.parent / "config.pbtxt").write_text(config)
     fixed = [
         str(peers.triton / "bin" / "tritonserver"),

@@ -88,7 +88,10 @@ def json_request(model: str, row: np.ndarray) -> bytes:
     )
 
 
-def binary_request(model: str, feed: Feed, output: str) -> bytes:
+def binary_request(
+    model: str, feed: Feed, output: str, parameters: dict[str, Any] | None = None, headers: bytes = b""
+) -> bytes:
+    """With the request's own parameters, and with header lines of its own."""
     inputs: list[dict[str, Any]] = [
         {
             "name": name,
@@ -99,9 +102,12 @@ def binary_request(model: str, feed: Feed, output: str) -> bytes:
         for name, array in feed.items()
     ]
     wanted = [{"name": output, "parameters": {"binary_data": True}}]
-    meta = json.dumps({"inputs": inputs, "outputs": wanted}).encode()
+    named = {"parameters": parameters} if parameters else {}
+    meta = json.dumps({**named, "inputs": inputs, "outputs": wanted}).encode()
     body = b"".join([meta, *(array.tobytes() for array in feed.values())])
-    headers = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n" % len(meta)
+    headers += b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n" % len(
+        meta
+    )
     return http_request(model, body, headers)
 
 

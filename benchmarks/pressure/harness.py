@@ -1,0 +1,216 @@
+"""What the rows share: cores, open-loop runs against one server, and what is read of each."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from os import sched_getaffinity
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import servers
+from bench import Bench, middle, spread
+from load import cpu_seconds
+from report import Target
+from servers import Launch, Server
+
+from headrace.loadtest import schedules
+from headrace.loadtest.analysis import Analysis, Summary, analyse
+from headrace.loadtest.plan import Caller
+from headrace.loadtest.record import Record
+from headrace.loadtest.sender import Target as Address
+from headrace.loadtest.sender import send
+
+WARM_S = 1.0
+"""At the beginning of each run, sent and not counted: queues fill, batches find their size."""
+REFUSED = (429, 503)
+LADDER = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
+QUICK_LADDER = (0.7, 0.85, 1.0)
+LADDER_S = 2.0
+
+Crowd = list[tuple[Caller, list[bytes]]]
+"""Who calls, and with which HTTP requests."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A server and who calls it."""
+
+    launch: Launch
+    crowd: Crowd
+
+    @property
+    def name(self) -> str:
+        return self.launch.name
+
+
+@dataclass
+class Play:
+    """One run against one server. `cpu`: cores that all of the server's processes used."""
+
+    server: str
+    record: Record
+    cpu: float
+
+    @cached_property
+    def found(self) -> Analysis:
+        return analyse(self.record)
+
+    @property
+    def whole(self) -> Summary:
+        return self.found.whole
+
+    @property
+    def is_void(self) -> bool:
+        return self.found.void is not None
+
+    def of(self, caller: str) -> Summary:
+        return next(each for each in self.found.callers if each.name == caller)
+
+    @property
+    def refusal_p99_ms(self) -> float:
+        """Of answers that said no; those whose deadline passed while they waited (504) are not refusals. nan of none."""
+        record = self.record
+        refused = np.isin(record.status, REFUSED)
+        if not refused.any():
+            return float("nan")
+        return 1e3 * float(np.percentile(record.ended[refused] - record.scheduled[refused], 99))
+
+    def __str__(self) -> str:
+        whole = self.whole
+        text = f"{whole.offered:,.0f}/s offered, {whole.goodput:,.0f}/s good, p99 {1e3 * whole.latency.p99:.1f} ms"
+        return f"{self.server}: {text}{f'; VOID: {self.found.void}' if self.is_void else ''}"
+
+    def raw(self) -> dict[str, Any]:
+        """For the JSON report."""
+        return {"server": self.server, "cpu": self.cpu, **asdict(self.found)}
+
+
+@dataclass
+class Pressure(Bench):
+    """One run of these benchmarks.
+
+    Attributes:
+        is_spread: the servers may use the generator's core too.
+        peaks: server → its saturation, where a row has found it.
+    """
+
+    is_spread: bool = False
+    peaks: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def rounds(self) -> int:
+        return 1 if self.is_quick else 3
+
+    @property
+    def server_cores(self) -> set[int] | None:
+        """All but the generator's; None: wherever they like."""
+        if self.is_spread or self.core is None:
+            return None
+        return sched_getaffinity(0) - {self.core}
+
+    @property
+    def profiles(self) -> Path:
+        """Apart from other benchmarks': what was measured on other cores does not hold here."""
+        return self.folder / "pressure" / ("profiles-spread" if self.is_spread else "profiles")
+
+    @property
+    def pinning(self) -> str:
+        """For the report."""
+        if self.core is None:
+            return "There is one core for everything."
+        where = (
+            "may use every core" if self.server_cores is None else f"are pinned to {named(self.server_cores)}"
+        )
+        return f"The load generator is pinned to core {self.core}; all processes of the server {where}."
+
+    @contextmanager
+    def serving(self, subject: Subject) -> Iterator[Server]:
+        """The server until the block ends, on its cores."""
+        first = subject.crowd[0][1][0]
+        with servers.running(subject.launch, first, self.logs, self.server_cores) as server:
+            yield server
+
+    def poisson(self, server: Server, crowd: Crowd, rate: float, seconds: float, seed: int) -> Play:
+        """Independent callers, by their parts, at this rate in all for so many counted seconds."""
+        warm_s = self.seconds(WARM_S)
+        arrivals = schedules.poisson(rate, warm_s + seconds, seed)
+        return self.play(server, arrivals, crowd, warm_s + seconds, seed, warm_s=warm_s)
+
+    def play(
+        self,
+        server: Server,
+        arrivals: np.ndarray,
+        crowd: Crowd,
+        seconds: float,
+        seed: int,
+        *,
+        warm_s: float,
+    ) -> Play:
+        """Send calls at these times, whatever becomes of them; those before `warm_s` are not counted."""
+        callers, requests = [who for who, _ in crowd], [what for _, what in crowd]
+        keys = schedules.keys_uniform(len(arrivals), max(map(len, requests)), seed)
+        whose = schedules.assign_callers(len(arrivals), callers, seed)
+        schedule = schedules.make(arrivals, keys, whose, seconds)
+        before = sum(map(cpu_seconds, server.pids()["all"]))
+        record = send(Address("127.0.0.1", server.port), schedule, callers, requests, core=self.core)
+        cpu_s = sum(map(cpu_seconds, server.pids()["all"])) - before
+        play = Play(server.name, counted(record, warm_s), cpu_s / seconds)
+        self.answers += int((record.status > 0).sum())
+        self.say(str(play))
+        return play
+
+    def saturation(self, subject: Subject, around: float) -> float:
+        """Its own peak: the highest goodput on a ladder of rates around one; found once for a server."""
+        if subject.name not in self.peaks:
+            self.say(f"{subject.name}: where does it saturate?")
+            steps = QUICK_LADDER if self.is_quick else LADDER
+            seconds = self.seconds(LADDER_S)
+            with self.serving(subject) as server:
+                plays = [
+                    self.poisson(server, subject.crowd, step * around, seconds, seed)
+                    for seed, step in enumerate(steps)
+                ]
+            self.peaks[subject.name] = max(play.whole.goodput for play in plays)
+        return self.peaks[subject.name]
+
+
+def counted(record: Record, warm_s: float) -> Record:
+    """Without the attempts that were scheduled before then; times are from then on."""
+    kept = record.scheduled >= warm_s
+    names = ("scheduled", "sent", "ended", "status", "callers", "keys", "attempt")
+    arrays = {name: getattr(record, name)[kept] for name in names}
+    for name in ("scheduled", "sent", "ended"):
+        arrays[name] = arrays[name] - warm_s
+    return replace(record, **arrays, seconds=record.seconds - warm_s)
+
+
+def named(cores: set[int]) -> str:
+    return f"core{'s' if len(cores) > 1 else ''} {', '.join(map(str, sorted(cores)))}"
+
+
+def at_least(text: str, values: list[float], least: float, plays: list[Play], unit: str = "") -> Target:
+    """Whether the median reaches it; not judged where a run is void."""
+    return judged(text, values, middle(values) >= least, plays, unit)
+
+
+def at_most(text: str, values: list[float], most: float, plays: list[Play], unit: str = "") -> Target:
+    """Whether the median stays below it; not judged where a run is void."""
+    return judged(text, values, middle(values) <= most, plays, unit)
+
+
+def judged(text: str, values: list[float], reached: bool, plays: list[Play], unit: str) -> Target:
+    figure = f"{spread(values)}{unit}"
+    void = [play for play in plays if play.is_void]
+    if void:
+        figure += f"; {len(void)} of {len(plays)} runs void: {void[0].found.void}"
+    return Target(text, None if void or not values else reached, figure)
+
+
+def void_notes(plays: list[Play]) -> list[str]:
+    """Says which figures say nothing."""
+    void = [play for play in plays if play.is_void]
+    if not void:
+        return []
+    return [f"{len(void)} of {len(plays)} runs were void, such as {void[0].server}: {void[0].found.void}."]
