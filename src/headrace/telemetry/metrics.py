@@ -49,7 +49,7 @@ HISTOGRAMS = {
 COUNTERS = {
     "inference_requests": "Requests answered, by outcome: ok, dropped, or an error's code.",
     "inference_device_seconds": "Device time of runs by whose it was; a run on half of the device's cores counts half.",
-    "inference_input_bytes": "Bytes of the inputs of runs, with their padding.",
+    "inference_input_bytes": "Bytes of the inputs of runs with their padding, of models whose rows may be padded.",
     "inference_padding_bytes": "Of these, bytes of padding.",
     "worker_deaths": "Worker processes that ended without being asked to.",
 }
