@@ -21,7 +21,7 @@ OK = 200
 def measure(bench: Pressure) -> Row:
     subject = heavy(bench)
     known = learn(bench, subject, "heavy")
-    peak = bench.saturation(subject, best_rate(known))
+    peak = bench.saturation(subject, best_rate(known)).goodput
     crowd = [(caller(DEADLINE_S, retries=RETRIES), requests) for _, requests in subject.crowd]
     levels = [(BASE * peak, WARM_S + BEFORE_S), (BASE * TIMES * peak, BURST_S), (BASE * peak, AFTER_S)]
     seconds = sum(length for _, length in levels)

@@ -28,7 +28,7 @@ def measure(bench: Pressure) -> Row:
     both = [member(name) for name in DEADLINES_S]
     subject = Subject(headrace(bench, [folder], name="headrace, two classes"), both)
     known = learn(bench, subject, NAME)
-    rate = LOAD * bench.saturation(subject, best_rate(known))
+    rate = LOAD * bench.saturation(subject, best_rate(known)).goodput
     plays: dict[str, list[Play]] = {"alone": [], "together": []}
     with bench.serving(subject) as server:
         for turn in range(bench.rounds):

@@ -1,12 +1,13 @@
 """What the rows share: cores, open-loop runs against one server, and what is read of each."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from os import sched_getaffinity
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import servers
@@ -28,6 +29,9 @@ REFUSED = (429, 503)
 LADDER = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
 QUICK_LADDER = (0.7, 0.85, 1.0)
 LADDER_S = 2.0
+MOST_MORE, HIGHER, LOWER, UNDER = 4, 1.2, 1.5, 0.95
+"""Where the best step is the ladder's first or last: so many more, so much further; below saturation nearly all is good."""
+SETTLE_S = 10.0
 
 Crowd = list[tuple[Caller, list[bytes]]]
 """Who calls, and with which HTTP requests."""
@@ -43,6 +47,13 @@ class Subject:
     @property
     def name(self) -> str:
         return self.launch.name
+
+
+class Peak(NamedTuple):
+    """Where a server saturates: the rate at which it answers most in time, and how much that is."""
+
+    rate: float
+    goodput: float
 
 
 @dataclass
@@ -97,7 +108,7 @@ class Pressure(Bench):
     """
 
     is_spread: bool = False
-    peaks: dict[str, float] = field(default_factory=dict)
+    peaks: dict[str, Peak] = field(default_factory=dict)
 
     @property
     def rounds(self) -> int:
@@ -153,6 +164,7 @@ class Pressure(Bench):
         keys = schedules.keys_uniform(len(arrivals), max(map(len, requests)), seed)
         whose = schedules.assign_callers(len(arrivals), callers, seed)
         schedule = schedules.make(arrivals, keys, whose, seconds)
+        settle(server, requests[0][0])
         before = sum(map(cpu_seconds, server.pids()["all"]))
         record = send(Address("127.0.0.1", server.port), schedule, callers, requests, core=self.core)
         cpu_s = sum(map(cpu_seconds, server.pids()["all"])) - before
@@ -161,19 +173,41 @@ class Pressure(Bench):
         self.say(str(play))
         return play
 
-    def saturation(self, subject: Subject, around: float) -> float:
-        """Its own peak: the highest goodput on a ladder of rates around one; found once for a server."""
+    def saturation(self, subject: Subject, around: float) -> Peak:
+        """The highest goodput on a ladder of rates around one, and its rate; found once for a server."""
         if subject.name not in self.peaks:
             self.say(f"{subject.name}: where does it saturate?")
-            steps = QUICK_LADDER if self.is_quick else LADDER
             seconds = self.seconds(LADDER_S)
             with self.serving(subject) as server:
-                plays = [
-                    self.poisson(server, subject.crowd, step * around, seconds, seed)
-                    for seed, step in enumerate(steps)
-                ]
-            self.peaks[subject.name] = max(play.whole.goodput for play in plays)
+
+                def goodput(rate: float) -> float:
+                    return self.poisson(server, subject.crowd, rate, seconds, seed=round(rate)).whole.goodput
+
+                self.peaks[subject.name] = climb(goodput, around, QUICK_LADDER if self.is_quick else LADDER)
         return self.peaks[subject.name]
+
+
+def climb(goodput: Callable[[float], float], around: float, steps: tuple[float, ...]) -> Peak:
+    """The highest of the ladder's steps; further ones are tried where it may lie beyond them."""
+    found = [Peak(rate, goodput(rate)) for rate in (step * around for step in steps)]
+    for _ in range(MOST_MORE):
+        found.sort()
+        best = max(found, key=lambda peak: peak.goodput)
+        if best is found[-1]:
+            rate = HIGHER * best.rate
+        elif best is found[0] and best.goodput < UNDER * best.rate:
+            rate = best.rate / LOWER
+        else:
+            break
+        found.append(Peak(rate, goodput(rate)))
+    return max(found, key=lambda peak: peak.goodput)
+
+
+def settle(server: Server, request: bytes) -> None:
+    """Until a request is answered: what a run before left in its queues is none of this one's."""
+    ends = time.perf_counter() + SETTLE_S
+    while not servers.is_answered(server.port, request) and time.perf_counter() < ends:
+        time.sleep(0.05)
 
 
 def counted(record: Record, warm_s: float) -> Record:
@@ -204,7 +238,7 @@ def judged(text: str, values: list[float], reached: bool, plays: list[Play], uni
     figure = f"{spread(values)}{unit}"
     void = [play for play in plays if play.is_void]
     if void:
-        figure += f"; {len(void)} of {len(plays)} runs void: {void[0].found.void}"
+        figure += f"; {len(void)} of {len(plays)} runs void"
     return Target(text, None if void or not values else reached, figure)
 
 

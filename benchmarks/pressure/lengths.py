@@ -33,7 +33,7 @@ def measure(bench: Pressure) -> Row:
     pads = [text for name in ("input_ids", "attention_mask") for text in ("--pad", f"{NAME}:{name}=0")]
     subject = Subject(headrace(bench, [model], *pads, name=BUCKETS), crowd())
     known = learn(bench, subject, NAME)
-    rate = LOAD * bench.saturation(subject, AROUND)
+    rate = LOAD * bench.saturation(subject, AROUND).goodput
     runs: Runs = {}
     for turn in range(bench.rounds):
         for each in (subject, replace(subject, launch=without_buckets(subject.launch))):

@@ -2,13 +2,13 @@
 
 import contenders
 from bench import middle, spread
-from harness import Play, Pressure, Subject, at_least, at_most, void_notes
+from harness import Play, Pressure, Subject, at_least, void_notes
 from report import Row, Target
 from servers import NotServing
 from subjects import DEADLINE_S, Curve, best_rate, heavy, learn, said
 
-LOADS = (1.0, 1.1, 2.0, 5.0, 10.0)
-"""Times its own saturation; the first is its own peak, again in each round."""
+PEAK, LOADS = 0.0, (1.1, 2.0, 5.0, 10.0)
+"""Times its own saturation; 0 stands for the rate at which that was found, again in each round."""
 WINDOW_S = 4.0
 KEPT = 0.9
 MOST_REFUSAL_MS = 10.0
@@ -43,7 +43,7 @@ def measure(bench: Pressure) -> Row:
         "refusals' p99 ms",
         "CPU cores",
     ]
-    row.lines = [line(load, of[load], of[LOADS[0]]) for of in runs.values() for load in LOADS]
+    row.lines = [line(load, of[load], of[PEAK]) for of in runs.values() for load in (PEAK, *LOADS)]
     row.targets = targets(runs, ours.name, [each.name for each in theirs])
     row.notes = [f"Not measured: {each}" for each in missing]
     row.notes += void_notes([play for of in runs.values() for plays in of.values() for play in plays])
@@ -58,17 +58,17 @@ def how(bench: Pressure, known: Curve) -> str:
     return f"""A weight-bound MLP (64-4096-4096-4096-8, 134 MB), one row a request, binary tensors (mosec: bare bytes), deadline \
 {1e3 * DEADLINE_S:.0f} ms in a header, Poisson arrivals; clients give up after {2e3 * DEADLINE_S:.0f} ms and do not call again. \
 headrace measured {said(known)}. {bench.pinning} Every server runs one onnxruntime session with one thread. Saturation is each \
-server's own: the highest goodput on a ladder of rates; that rate again, in each round, is its peak. A call is good if it was \
+server's own: the highest goodput on a ladder of rates; the peak is that rate again, in each round, right before the loads. A call is good if it was \
 answered with 200 within the deadline, counted from when it was due. Tuned: the best at twice saturation of several settings \
 of batch size, bound of the queue and time limit, computed from l(b). In turn; medians of {bench.rounds} rounds (lowest to highest)."""
 
 
-def take_turn(bench: Pressure, subject: Subject, rate: float, turn: int, runs: Runs) -> None:
-    peak = bench.saturation(subject, rate)
+def take_turn(bench: Pressure, subject: Subject, around: float, turn: int, runs: Runs) -> None:
+    peak = bench.saturation(subject, around)
     with bench.serving(subject) as server:
-        for at, load in enumerate(LOADS):
-            seed = 100 * turn + at
-            play = bench.poisson(server, subject.crowd, load * peak, bench.seconds(WINDOW_S), seed)
+        for at, load in enumerate((PEAK, *LOADS)):
+            rate = load * peak.goodput if load else peak.rate
+            play = bench.poisson(server, subject.crowd, rate, bench.seconds(WINDOW_S), seed=100 * turn + at)
             runs.setdefault(subject.name, {}).setdefault(load, []).append(play)
 
 
@@ -76,7 +76,7 @@ def line(load: float, plays: list[Play], peaks: list[Play]) -> list[str]:
     goodputs = [play.whole.goodput for play in plays]
     return [
         plays[0].server,
-        f"{load:g}x{' (void)' if any(play.is_void for play in plays) else ''}",
+        (f"{load:g}x" if load else "peak") + (" (void)" if any(play.is_void for play in plays) else ""),
         f"{middle([play.whole.offered for play in plays]):.0f}",
         spread(goodputs, 0),
         f"{middle(kept(plays, peaks)):.2f}",
@@ -94,23 +94,33 @@ def kept(plays: list[Play], peaks: list[Play]) -> list[float]:
 
 
 def targets(runs: Runs, ours: str, tuned: list[str]) -> list[Target]:
-    found: list[Target] = []
     own = runs[ours]
-    for load in LOADS[1:]:
-        plays = own[load]
-        found.append(
+    p99s = {load: middle([1e3 * play.whole.latency.p99 for play in own[load]]) for load in LOADS}
+    refusals = {load: middle([play.refusal_p99_ms for play in own[load]]) for load in LOADS}
+    return [
+        *(
             at_least(
-                f"goodput ≥ {KEPT} of its own peak at {load:g}x", kept(plays, own[LOADS[0]]), KEPT, plays
+                f"goodput ≥ {KEPT} of its own peak at {load:g}x", kept(own[load], own[PEAK]), KEPT, own[load]
             )
-        )
-        found.append(beside(runs, ours, [name for name in tuned if name in runs], load))
-        p99s = [1e3 * play.whole.latency.p99 for play in plays]
-        text = f"accepted p99 ≤ {1e3 * DEADLINE_S:.0f} ms at {load:g}x"
-        found.append(at_most(text, p99s, 1e3 * DEADLINE_S, plays, " ms"))
-        text = f"refusals' p99 < {MOST_REFUSAL_MS:g} ms at {load:g}x"
-        refused = [play.refusal_p99_ms for play in plays]
-        found.append(at_most(text, refused, MOST_REFUSAL_MS, plays, " ms"))
-    return found
+            for load in LOADS
+        ),
+        *(beside(runs, ours, [name for name in tuned if name in runs], load) for load in LOADS),
+        everywhere(f"accepted p99 ≤ {1e3 * DEADLINE_S:.0f} ms at every load", p99s, 1e3 * DEADLINE_S, own),
+        everywhere(f"refusals' p99 < {MOST_REFUSAL_MS:g} ms at every load", refusals, MOST_REFUSAL_MS, own),
+    ]
+
+
+def everywhere(text: str, found_ms: dict[float, float], most: float, own: dict[float, list[Play]]) -> Target:
+    """Medians by load, as far as their runs count and there is anything to measure."""
+    counted = {
+        load: each
+        for load, each in found_ms.items()
+        if each == each and not any(play.is_void for play in own[load])  # noqa: PLR0124 - nan: nobody was refused
+    }
+    figure = ", ".join(f"{load:g}x: {each:.1f}" for load, each in counted.items())
+    without = ", ".join(f"{load:g}x" for load in found_ms if load not in counted)
+    figure += f"; not at {without}: void, or none" if without else ""
+    return Target(text, max(counted.values()) <= most if counted else None, figure)
 
 
 def beside(runs: Runs, ours: str, tuned: list[str], load: float) -> Target:

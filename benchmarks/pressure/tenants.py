@@ -23,7 +23,7 @@ OK = 200
 def measure(bench: Pressure) -> Row:
     subject = heavy(bench)
     known = learn(bench, subject, "heavy")
-    peak = bench.saturation(subject, best_rate(known))
+    peak = bench.saturation(subject, best_rate(known)).goodput
     polite = [member(name, SHARE) for name in POLITE]
     crowds = {ALONE: polite, AGAIN: polite, ABUSED: [*polite, member(ABUSER, TIMES * SHARE)]}
     plays: dict[str, list[Play]] = {}
