@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from headrace.loadtest.plan import Caller, Schedule
-from headrace.loadtest.record import GAVE_UP, LOST, NOT_SENT
-from headrace.loadtest.sender import Address, ClosedLoop, Progress, Requests
+from headrace.loadtest.record import GAVE_UP, LOST, NOT_SENT, Record
+from headrace.loadtest.sender import Address, ClosedLoop, Order, Progress, Requests, Started
 from headrace.loadtest.sender_answers import Head, retry_after
 from headrace.loadtest.sender_connections import Connections
 from headrace.loadtest.sender_rows import REFUSALS, Rows
@@ -25,6 +25,8 @@ LOOK_S = 0.005
 """How often it looks for who gives up, and so how late one may be."""
 TELL_S = 1.0
 LONGEST_FAULT = 400
+PREPARATION_S, PREPARATION_A_CALL_S = 0.1, 1e-6
+"""How long it takes from reading the clock to the first call."""
 POLL_STEP_S = 0.001
 """epoll waits for whole milliseconds, and rounds up."""
 RETRIED = REFUSALS | {LOST, GAVE_UP}
@@ -103,6 +105,24 @@ class ClosedCalls:
         at = now if status == HTTPStatus.OK else now + pause_s
         if at < self._ends:
             heappush(self._again, Call(at, after.caller, next(self._keys), 0))
+
+
+def carry_out(order: Order, most: int, tell: Callable[[Started | Progress | Record], None]) -> None:
+    """One run, with so many connections at most. Tells when it begins, of each second, and at the end of all of it."""
+    load, callers = order.load, order.callers
+    planned = len(load.times) if isinstance(load, Schedule) else load.connections
+    zero = time.perf_counter() + PREPARATION_S + PREPARATION_A_CALL_S * planned
+    calls: Calls
+    if isinstance(load, Schedule):
+        calls = OpenCalls(load, callers, zero)
+    else:
+        calls = ClosedCalls(load, callers, max(map(len, order.requests)), zero)
+    rows = Rows(zero)
+    tell(Started(zero))
+    cpu_s = time.process_time()
+    run = Run(calls, callers, order.requests, rows, tell)
+    run.run(order.address, most, zero + load.seconds, spins=order.core is not None)
+    tell(rows.record(callers, load.seconds, time.process_time() - cpu_s))
 
 
 class Run:

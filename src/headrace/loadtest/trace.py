@@ -21,6 +21,7 @@ KEY = ("key", "input", "func", "url")
 CALLER = ("caller", "tenant", "user", "app")
 LENGTH = ("length", "tokens", "contexttokens", "size")
 """What the columns may be called, in any case of letters."""
+MOST_CALLERS = (1 << 15) - 1
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ def _trace(path: Path, rows: Iterator[tuple[int, list[str]]]) -> Trace:
     order = np.argsort(times, kind="stable")
     from_first = np.array(times, float)[order]
     names, indices = _numbered([callers[each] for each in order])
+    if len(names) > MOST_CALLERS:
+        raise ConfigurationError(f"{path} has {len(names)} callers: at most {MOST_CALLERS} can be told apart")
     return Trace(
         from_first - from_first[0],
         None if key_at is None else np.array(_numbered([keys[each] for each in order])[1], np.int32),
