@@ -5,20 +5,31 @@ one worker, and come back as parts of its outputs. A worker may die and be repla
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 
 from msgspec.structs import replace
 
-from headrace.admission.forecast import Arrival
+from headrace.admission.device import GRACE_S, OVERDUE, Device
+from headrace.admission.forecast import Arrival, Pace, expected_s, fair_ahead_s
 from headrace.admission.gate import admit
 from headrace.batching.assemble import failures, has_rows, place_inputs, read_outputs
-from headrace.batching.latency import LatencyModel
-from headrace.batching.policy import is_worth_staging
-from headrace.batching.queue import LEAST, RequestQueue
+from headrace.batching.fairness import Flow, FlowOrder, shares
+from headrace.batching.latency import LatencyModel, cost_bucket
+from headrace.batching.policy import (
+    OF_TIGHTEST,
+    Candidates,
+    Tightest,
+    goodput_window,
+    is_worth_staging,
+    longest_rows,
+)
+from headrace.batching.queue import LEAST, Lane, RequestQueue, lane_of
 from headrace.batching.ticket import State, Ticket
 from headrace.errors import (
+    DeadlineInfeasible,
     HeadraceError,
     InferenceFailed,
     InvalidItem,
@@ -46,12 +57,18 @@ class Limits:
         max_rows: rows of different requests in a batch.
         config: its queue policies count here.
         delayed_s: seconds after which what waited too long, and is served last, is refused all the same.
+        weight: of the model beside others on its device.
+        tenant_weights: of those tenants that have one of their own.
+        is_scheduled: its runs wait for the device token. Not those of code that may well wait for something else.
     """
 
     max_queue_bytes: int
     max_rows: int
     config: ModelConfig = NOTHING_SAID
     delayed_s: float = 5.0
+    weight: float = 1.0
+    tenant_weights: Mapping[str, float] = field(default_factory=dict)
+    is_scheduled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +89,9 @@ class Pipeline:
         limits: Limits,
         clock: Callable[[], float],
         report: Callable[[Event], None],
+        device: Device | None = None,
     ) -> None:
+        """`device` is what its runs are on; None if that is nobody's concern."""
         self.spec = spec
         self.latency = LatencyModel()
         self._limits = limits
@@ -80,9 +99,28 @@ class Pipeline:
         self._report = report
         self._loop = asyncio.get_running_loop()
         # The mutable state: what waits, who serves, and the two callbacks that may be pending on the loop.
-        self._has_policies = limits.config.has_policies
-        self._queue = RequestQueue(has_levels=self._has_policies)
+        config = limits.config
+        self._has_policies = config.has_policies
+        self._last_level = max((*config.levels, config.default_level))
+        level_shares = shares(
+            {*config.levels, config.default_level},
+            {level: policy.share for level, policy in config.levels.items()},
+        )
+        self._order = FlowOrder(level_shares, limits.tenant_weights)
+        self._queue = RequestQueue(self._order)
+        self._device = device
+        self._token = None
+        if device is not None and limits.is_scheduled:
+            self._token = device.join(self, limits.weight, config.latency_p99_s)
+        # What is known of how long things take: see admission/forecast.py. The caps by cost, and what one more row
+        # takes, hold until the next run; the two sums are for a test that costs next to nothing.
+        self._pace = Pace()
+        self._tight = Tightest()
+        self._allowed = Tightest()
+        self._caps: dict[int, tuple[int, float]] = {}
+        self._row_s = self._base_s = 0.0
         self._channels: list[Instance] = []
+        self._threads = 1
         self._dispatch_pending = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = inf
@@ -101,32 +139,118 @@ class Pipeline:
     @property
     def is_pressed(self) -> bool:
         """A request may have to be refused: its envelope is worth a look before its data is decoded."""
-        return False
-
-    def refusal(self, arrival: Arrival) -> HeadraceError | None:  # noqa: ARG002 - the forecast comes next
-        """The reason not to take such a request in now, or None."""
-        return None
+        return self._base_s + self._queue.rows * self._row_s > self._allowed.least
 
     def submit(self, ticket: Ticket) -> None:
         """Take a ticket in, or refuse it at once."""
-        limits, queue = self._limits, self._queue
-        most = limits.config.policy(ticket.level).max_queue_size if self._has_policies else 0
-        refusal = admit(
-            self.spec.name,
-            ticket.request.nbytes,
-            queue.nbytes,
-            limits.max_queue_bytes,
-            queue.waiting_at(ticket.level) if most else 0,
-            most,
-        )
-        if refusal is not None:
+        queue = self._queue
+        if (refusal := self._bounds(ticket.level, ticket.request.nbytes)) is not None:
             self._refuse([ticket], refusal)
             return
-        self._queue.add(ticket)
+        allowed_s = ticket.target - ticket.arrived
+        if allowed_s < self._allowed.least:
+            self._allowed.observe(allowed_s, ticket.arrived)
+        if ticket.level < self._last_level:
+            self._tight.observe(allowed_s, ticket.arrived)
+        if self._base_s + queue.rows * self._row_s > allowed_s:
+            refusal = self.refusal(arrival_of(ticket))
+            if refusal is not None:
+                self._refuse([ticket], refusal)
+                return
+        queue.add(ticket)
         if not self._dispatch_pending:
             # One dispatch a tick: whatever else this tick brings travels along.
             self._dispatch_pending = True
             self._loop.call_soon(self.dispatch)
+
+    def refusal(self, arrival: Arrival) -> HeadraceError | None:
+        """The reason not to take such a request in now, or None.
+
+        What the caller has not asked for is not held against it: nothing is refused while an instance is idle, and the
+        server's own deadline is never shorter than two runs. What has expired already is answered so by the queue.
+        """
+        if (refusal := self._bounds(arrival.level, arrival.nbytes)) is not None:
+            return refusal
+        now = self._clock()
+        if arrival.target - now < self._allowed.least:
+            self._allowed.observe(arrival.target - arrival.arrived, now)
+        is_idle = not self._queue.waiting and any(channel.is_idle for channel in self._channels)
+        if not self._channels or (is_idle and not arrival.is_asked) or self._may_be_late(arrival.level):
+            return None
+        if arrival.deadline <= now:
+            return None
+        expected = self._expected_s(arrival, now)
+        allowed = arrival.target - now
+        if not arrival.is_asked and arrival.target == arrival.deadline:
+            allowed = max(allowed, 2 * self._upper(arrival.cost, arrival.rows))
+        if expected <= allowed:
+            return None
+        return DeadlineInfeasible(self.spec.name, expected, max(0.0, allowed))
+
+    def _bounds(self, level: int, nbytes: int) -> HeadraceError | None:
+        """The reason why so many bytes more do not fit, or None."""
+        limits, queue = self._limits, self._queue
+        most = limits.config.policy(level).max_queue_size if self._has_policies else 0
+        return admit(
+            self.spec.name,
+            nbytes,
+            queue.nbytes,
+            limits.max_queue_bytes,
+            queue.waiting_at(level) if most else 0,
+            most,
+        )
+
+    def _may_be_late(self, level: int) -> bool:
+        """What waited too long there is served all the same."""
+        return self._has_policies and self._limits.config.policy(level).on_timeout == "delay"
+
+    def _expected_s(self, arrival: Arrival, now: float) -> float:
+        """Seconds until such a request would be answered."""
+        queue = self._queue
+        flow = Flow(arrival.level, arrival.tenant, cost_bucket(arrival.cost))
+        cap, row_s = self._cap(arrival.cost)
+        ahead = queue.rows_ahead(flow, arrival.deadline)
+        others_s = 0.0
+        if queue.rows > ahead and queue.is_shared:
+            backlog = {
+                each: sum(lane.rows * self._cap(lane.group.cost)[1] for lane in lanes)
+                for each, lanes in queue.backlog().items()
+            }
+            own_s = (ahead + arrival.rows) * row_s
+            order = self._order
+            others_s = fair_ahead_s(own_s, flow, backlog, order.tenant_weight, order.level_weight)
+        return expected_s(
+            self._free_s(now),
+            ahead,
+            arrival.rows,
+            cap,
+            partial(self._upper, arrival.cost),
+            others_s,
+            self._pace,
+        )
+
+    def _free_s(self, now: float) -> float:
+        """Seconds until an instance can begin another run."""
+        ends = (sum_of_runs(channel.in_flight()) for channel in self._channels)
+        return max(0.0, min(ends, default=now) - now)
+
+    def _upper(self, cost: int, rows: int) -> float:
+        """Upper bound of a run, 0 while nothing is known."""
+        return self.latency.upper(cost, rows) or 0.0
+
+    def _cap(self, cost: int) -> tuple[int, float]:
+        """Rows worth a batch, and seconds of the device a row then takes."""
+        found = self._caps.get(cost)
+        if found is None:
+            limit = min(self._limits.max_rows, self.spec.max_batch_size) if self.spec.joins_requests else 1
+            cap = self.latency.best_rows(cost, max(1, limit))
+            tight = self._tight.at(now := self._clock())
+            beside = self._token.tightest_beside(now) if self._token is not None else None
+            tightest = min((each for each in (tight, beside) if each is not None), default=None)
+            if tightest is not None:
+                cap = longest_rows(OF_TIGHTEST * tightest, partial(self._upper, cost), cap)
+            found = self._caps[cost] = (cap, self._upper(cost, cap) / cap)
+        return found
 
     def drop(self, ticket: Ticket) -> None:
         """The client is gone: the ticket is not run if it still waits."""
@@ -139,28 +263,54 @@ class Pipeline:
     def dispatch(self) -> None:
         """Send what waits to the instances that are free, the idle ones first."""
         self._dispatch_pending = False
-        if not self._queue.waiting:
-            return
-        self._expire()
-        for channel in self._channels:
-            if channel.is_idle and self._queue.waiting:
-                self._send_to(channel)
-        for channel in self._channels:
-            while self._queue.waiting and channel.credits and self._send_to(channel):
-                pass
+        if self._queue.waiting:
+            self._expire()
+            for channel in self._channels:
+                while channel.is_idle and self._queue.waiting and self._send_to(channel):
+                    pass
+            for channel in self._channels:
+                while self._queue.waiting and channel.credits and self._send_to(channel):
+                    pass
+        if self._token is not None:
+            self._token.pass_on()
 
-    def attach(self, channels: Iterable[Instance], spec: ModelSpec, latency: LatencyModel) -> None:
-        """A worker is ready, the only one: serve over its channels. What waits was decoded for the model as it was before."""
+    def holds_until(self) -> list[float]:
+        """For each instance that runs something: when it holds its cores no longer, whatever comes."""
+        held = []
+        for channel in self._channels:
+            if not channel.is_idle:
+                first, *_ = running = batches_of(channel.in_flight())
+                seconds = sum(batch.expected_s for batch in running)
+                held.append(first.sent + OVERDUE * seconds + GRACE_S)
+        return held
+
+    def attach(
+        self, channels: Iterable[Instance], spec: ModelSpec, latency: LatencyModel, threads: int = 1
+    ) -> None:
+        """A worker is ready, the only one: serve over its channels. What waits was decoded for the model as it was before.
+
+        Args:
+            channels: one an instance.
+            spec: of the model, as this worker found it.
+            latency: what is known of its l(b).
+            threads: cores that a run takes.
+        """
         if self.spec.inputs and (spec.inputs, spec.outputs) != (self.spec.inputs, self.spec.outputs):
             self.refuse_all(NotReady(spec.name, spec.version, "the model is another one now"))
         self.spec = spec
         self.latency = latency
         self._channels = list(channels)
+        self._threads = threads
+        if self._token is not None:
+            self._token.cores = float(threads)
+        self._pace = Pace(len(self._channels))
+        self._learn()
         self.dispatch()
 
     def extend(self, channels: Iterable[Instance]) -> None:
         """One more worker of the same model is ready."""
         self._channels += channels
+        self._pace = Pace(len(self._channels))
         self.dispatch()
 
     def respec(self, spec: ModelSpec) -> None:
@@ -180,12 +330,14 @@ class Pipeline:
                 assert isinstance(batch, Batch), "channels of a pipeline carry its batches"
                 self._clear(batch)
                 if at == 0 and is_overdue and len(batch.tickets) == 1:
-                    batch.tickets[0].is_retry = True
+                    batch.tickets[0].try_again()
                     self.retry_or_refuse(batch.tickets, TookTooLong(self.spec.name))
                 elif at == 0:
                     self.retry_or_refuse(batch.tickets, WorkerLost(self.spec.name))
                 else:
                     self._put_back(batch.tickets)
+        if self._token is not None:
+            self._token.pass_on()
 
     def refuse_all(self, error: HeadraceError) -> None:
         """Answer everything that waits with an error."""
@@ -196,6 +348,8 @@ class Pipeline:
         if self._alarm is not None:
             self._alarm.cancel()
         self._channels = []
+        if self._token is not None:
+            self._token.leave()
 
     def oldest_run_s(self, channels: Iterable[Instance]) -> tuple[float, float] | None:
         """For the watchdog: seconds since the oldest batch there was sent, and seconds it was expected to take."""
@@ -203,7 +357,7 @@ class Pipeline:
         if not batches:
             return None
         oldest = min(batches, key=lambda batch: batch.sent)
-        return self._clock() - oldest.sent, self.latency.upper(oldest.cost, oldest.rows) or 0.0
+        return self._clock() - oldest.sent, self._upper(oldest.cost, oldest.rows)
 
     def retry_or_refuse(self, tickets: list[Ticket], error: HeadraceError) -> None:
         """Give each ticket one more try, travelling alone; those that had theirs get the error.
@@ -216,7 +370,7 @@ class Pipeline:
             if ticket.is_retry:
                 self._refuse([ticket], error)
                 continue
-            ticket.is_retry = True
+            ticket.try_again()
             self._put_back([ticket])
 
     def done(self, batch: "Batch", done: Done, outputs: Region) -> None:
@@ -241,6 +395,7 @@ class Pipeline:
         self._clear(batch)
         if batch.rows:
             self.latency.observe(batch.cost, batch.rows, seconds)
+        self._account(batch, seconds)
         source = BatchOutputs(self.spec.outputs, arrays)
         start = 0
         is_whole = len(batch.tickets) == 1
@@ -255,6 +410,8 @@ class Pipeline:
             for ticket, error in failed.items():
                 self._refuse([ticket], error)
         now = self._clock()
+        self._pace.observe(batch.tickets[0].arrived, done.ended * NANOSECONDS, batch.expected_s, now)
+        self._learn()
         self._report(
             BatchDone(
                 self.spec.name,
@@ -265,6 +422,8 @@ class Pipeline:
                 seconds,
                 (done.started - done.received) * NANOSECONDS,
                 (done.sent - done.ended) * NANOSECONDS,
+                self._device_time(batch, seconds),
+                batch.padding,
             )
         )
 
@@ -274,7 +433,7 @@ class Pipeline:
         kind: type[HeadraceError] = InvalidRequest if failed.is_input else InferenceFailed
         error = InvalidItem(failed.reason) if failed.is_item else kind(failed.reason)
         if len(batch.tickets) == 1:
-            batch.tickets[0].is_retry = True
+            batch.tickets[0].try_again()
         self.retry_or_refuse(batch.tickets, error)
 
     def _stop_joining(self, batch: "Batch") -> None:
@@ -283,23 +442,61 @@ class Pipeline:
         self.spec = replace(self.spec, joins_requests=False, notes=(*self.spec.notes, note))
         self._put_back(batch.tickets)
 
+    def _learn(self) -> None:
+        """More is known of how long things take: what was worked out from it is worked out again."""
+        self._caps.clear()
+        self._allowed.forget(now := self._clock())
+        self._tight.forget(now)
+        longest = self.latency.longest_cost
+        if longest is not None:
+            cap, row_s = self._cap(longest)
+            self._row_s = row_s * self._pace.stretch
+            # A full run may just have begun, and be followed by another.
+            self._base_s = 2 * cap * row_s + self._pace.after_s
+
+    def _account(self, batch: "Batch", seconds: float) -> None:
+        """A run took so long, and not what it was charged for when it began."""
+        if self._token is not None:
+            self._token.charge(seconds - batch.expected_s)
+        if self._queue.is_shared and batch.rows:
+            more_s = (seconds - batch.expected_s) / batch.rows
+            for ticket in batch.tickets:
+                self._queue.charge(lane_of(ticket).flow, ticket.request.rows * more_s)
+
+    def _device_time(self, batch: "Batch", seconds: float) -> tuple[tuple[str, int, float], ...]:
+        """Whose the device's time was: tenant, cost of a row, seconds."""
+        if self._device is not None:
+            seconds *= self._device.part(self._threads)
+        if not self._queue.is_shared or not batch.rows:
+            return ((batch.tickets[0].tenant, batch.cost, seconds),)
+        rows: dict[tuple[str, int], int] = {}
+        for ticket in batch.tickets:
+            whose = (ticket.tenant, ticket.request.group.cost)
+            rows[whose] = rows.get(whose, 0) + ticket.request.rows
+        return tuple((*whose, seconds * count / batch.rows) for whose, count in rows.items())
+
     def _send_to(self, channel: Instance) -> bool:
         """Send one batch, if now is the time for it; False if not."""
-        candidates = self._queue.candidates()
+        candidates = self._queue.candidates(self._next_run_s)
         if candidates is None or self._suspect is not None:
             return False
         if candidates.is_suspect and not all(each.is_idle for each in self._channels):
             return False  # should it end the worker once more, nobody else goes with it
+        now = self._clock()
         cost = candidates.group.cost
-        limit = min(self._limits.max_rows, self.spec.max_batch_size) if self.spec.joins_requests else 1
-        cap = self.latency.best_rows(cost, limit)
-        if not channel.is_idle:
-            rows = self._queue.waiting_rows(candidates, cap)
-            spare_s = candidates.deadline - self._expected_end(channel)
-            if not is_worth_staging(rows, cap, self.latency.predict(cost, rows), spare_s):
-                return False
-        tickets = self._queue.take(candidates, cap)
-        batch = Batch(self, tickets, cost, self._clock())
+        cap, row_s = self._cap(cost)
+        rows = self._queue.waiting_rows(candidates, cap)
+        seconds = self._upper(cost, rows)
+        if not self._may_send(channel, candidates, rows, cap, now):
+            return False
+        if candidates.deadline < now + seconds:
+            tickets = self._take_window(candidates, cap, now)
+            if not tickets:
+                return True  # nobody was left, or it is another one's turn: look again
+        else:
+            tickets = self._queue.take(candidates, cap, row_s)
+        batch = Batch(self, tickets, cost, now)
+        batch.expected_s = self._upper(cost, batch.rows)
         if candidates.is_suspect:
             self._suspect = batch
         try:
@@ -308,14 +505,53 @@ class Pipeline:
             self._clear(batch)
             self.retry_or_refuse(tickets, InferenceFailed(f"the batch cannot be laid out: {exc}"))
             return True
+        if candidates.group.edges:
+            batch.measure_padding(sum(each.nbytes for each in placed))
         channel.send(batch, placed, batch.wanted())
         return True
 
-    def _expected_end(self, channel: Instance) -> float:
-        """When the channel's running batch should be done."""
-        running = channel.in_flight()[0]
-        assert isinstance(running, Batch), "channels of a pipeline carry its batches"
-        return running.sent + (self.latency.upper(running.cost, running.rows) or 0.0)
+    def _may_send(self, channel: Instance, candidates: Candidates, rows: int, cap: int, now: float) -> bool:
+        """Whether so many rows go now: an idle instance takes what waits, if it has the device's leave."""
+        cost, token = candidates.group.cost, self._token
+        seconds = self._upper(cost, rows)
+        if channel.is_idle:
+            return token is None or token.take(seconds, candidates.deadline - seconds, now)
+        if token is not None and token.is_contested:
+            return False  # what is staged behind the running batch would not wait for its turn
+        spare_s = candidates.deadline - sum_of_runs(channel.in_flight())
+        if not is_worth_staging(rows, cap, self.latency.predict(cost, rows), spare_s):
+            return False
+        if token is not None:
+            token.charge(seconds)
+        return True
+
+    def _next_run_s(self, lane: Lane) -> float:
+        """Device seconds of the lane's next batch."""
+        cap, row_s = self._cap(lane.group.cost)
+        return min(lane.rows, cap) * row_s
+
+    def _take_window(self, candidates: Candidates, cap: int, now: float) -> list[Ticket]:
+        """Take those that make the most of the device where not all can be in time; who cannot any more hears it now."""
+        queue, cost = self._queue, candidates.group.cost
+        tickets = sorted(queue.take(candidates, 2 * cap), key=lambda ticket: ticket.deadline)
+        seconds = partial(self._upper, cost)
+        due = [self._due(ticket, seconds) for ticket in tickets]
+        first, last = goodput_window(due, [each.request.rows for each in tickets], now, seconds, cap)
+        chosen = tickets[first:last]
+        next_run = now + seconds(sum(each.request.rows for each in chosen)) if chosen else now
+        for ticket, deadline in zip(tickets, due, strict=True):
+            if ticket in chosen:
+                queue.charge(lane_of(ticket).flow, ticket.request.rows * self._cap(cost)[1])
+            elif deadline < next_run + seconds(ticket.request.rows):
+                self._refuse([ticket], ticket.timeout_error())
+            else:
+                queue.add(ticket)
+        return chosen
+
+    def _due(self, ticket: Ticket, seconds: Callable[[int], float]) -> float:
+        """When its run has to end: never, if not even an idle server could keep what nobody asked for."""
+        is_possible = ticket.arrived + seconds(ticket.request.rows) <= ticket.deadline
+        return ticket.deadline if ticket.is_asked or is_possible else inf
 
     def _put_back(self, tickets: list[Ticket]) -> None:
         for ticket in tickets:
@@ -359,8 +595,8 @@ class Pipeline:
             self._alarm = self._loop.call_later(deadline - now, self._on_alarm)
 
     def _on_expired(self, ticket: Ticket, now: float) -> None:
-        config, last = self._limits.config, ticket.arrived + self._limits.delayed_s
-        if ticket.level < LEAST and config.policy(ticket.level).on_timeout == "delay" and now < last:
+        last = ticket.arrived + self._limits.delayed_s
+        if ticket.level < LEAST and self._may_be_late(ticket.level) and now < last:
             self._queue.put_last(ticket, last)
         else:
             self._refuse([ticket], ticket.timeout_error())
@@ -375,7 +611,7 @@ class Pipeline:
 class Batch:
     """Tickets that travel together, and what the watchdog needs to know of them."""
 
-    __slots__ = ("_pipeline", "cost", "rows", "sent", "tickets")
+    __slots__ = ("_pipeline", "cost", "expected_s", "padding", "rows", "sent", "tickets")
 
     def __init__(self, pipeline: Pipeline, tickets: list[Ticket], cost: int, now: float) -> None:
         self._pipeline = pipeline
@@ -383,6 +619,9 @@ class Batch:
         self.cost = cost
         self.sent = now
         self.rows = 0
+        # Upper bound of its run; bytes of its inputs, and how many of them are padding.
+        self.expected_s = 0.0
+        self.padding = (0, 0)
         for ticket in tickets:
             ticket.state = State.RUNNING
             self.rows += ticket.request.rows
@@ -396,8 +635,40 @@ class Batch:
                 outputs.update(ticket.request.wanted.outputs)
         return tuple(sorted(outputs))
 
+    def measure_padding(self, placed: int) -> None:
+        """Its inputs, with their padding, are so many bytes."""
+        brought = sum(ticket.request.nbytes for ticket in self.tickets)
+        self.padding = (placed, max(0, placed - brought))
+
     def on_done(self, done: Done, outputs: Region) -> None:
         self._pipeline.done(self, done, outputs)
 
     def on_failed(self, failed: Failed) -> None:
         self._pipeline.failed(self, failed)
+
+
+def arrival_of(ticket: Ticket) -> Arrival:
+    """What admission needs to know of a ticket."""
+    request = ticket.request
+    return Arrival(
+        request.rows,
+        request.group.cost,
+        request.nbytes,
+        ticket.level,
+        ticket.tenant,
+        ticket.arrived,
+        ticket.deadline,
+        ticket.target,
+        ticket.is_asked,
+    )
+
+
+def batches_of(in_flight: Iterable[object]) -> list[Batch]:
+    """What a channel of a pipeline carries."""
+    return [each for each in in_flight if isinstance(each, Batch)]
+
+
+def sum_of_runs(in_flight: Iterable[object]) -> float:
+    """When the last of these, one after the other, should be done; in the past if there are none."""
+    batches = batches_of(in_flight)
+    return batches[0].sent + sum(batch.expected_s for batch in batches) if batches else -inf

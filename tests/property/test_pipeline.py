@@ -10,10 +10,26 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from headrace.batching.ticket import State
-from headrace.errors import InferenceFailed, InvalidRequest, NotReady, QueueFull, RequestTimeout, WorkerLost
+from headrace.errors import (
+    DeadlineInfeasible,
+    InferenceFailed,
+    InvalidRequest,
+    NotReady,
+    QueueFull,
+    RequestTimeout,
+    WorkerLost,
+)
 from headrace.events import BatchDone, RequestsDropped, RequestsFailed
 
-EXPECTED = (InferenceFailed, InvalidRequest, NotReady, QueueFull, RequestTimeout, WorkerLost)
+EXPECTED = (
+    DeadlineInfeasible,
+    InferenceFailed,
+    InvalidRequest,
+    NotReady,
+    QueueFull,
+    RequestTimeout,
+    WorkerLost,
+)
 PROFILES = [None, {WIDTH: {1: 0.0001}}, {WIDTH: {1: 0.5, 4: 0.6}}]
 LONGEST_S = 10
 RETRIES = 2

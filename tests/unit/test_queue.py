@@ -1,10 +1,14 @@
+import operator
+
 import pytest
 from fakes import ticket
 
+from headrace.batching.fairness import FlowOrder, shares
 from headrace.batching.queue import MOST_EMPTY, RequestQueue
 from headrace.batching.ticket import State
 from headrace.messages import Group
 
+LIKE_ROWS = operator.attrgetter("rows")
 SHORT, MIDDLE, LONG = (Group(edge, (edge,), ((-1,),)) for edge in (10, 40, 50))
 
 
@@ -17,7 +21,7 @@ def queue_of(*tickets):
 
 def take(queue, max_rows=100):
     """One batch, as the pipeline takes it."""
-    candidates = queue.candidates()
+    candidates = queue.candidates(LIKE_ROWS)
     if candidates is None:
         return []
     taken = queue.take(candidates, max_rows)
@@ -28,7 +32,7 @@ def take(queue, max_rows=100):
 
 def test_an_empty_queue_offers_nothing():
     queue = RequestQueue()
-    assert queue.candidates() is None
+    assert queue.candidates(LIKE_ROWS) is None
     assert queue.next_deadline() is None
     assert queue.expire(1e9) == []
 
@@ -74,14 +78,14 @@ def test_a_dropped_ticket_is_forgotten_in_the_totals_and_never_taken():
     assert (len(queue), queue.nbytes) == (1, stays.request.nbytes)
     assert queue.next_deadline() == 2
     assert take(queue) == [stays]
-    assert (queue.waiting, queue.nbytes, queue.candidates()) == (0, 0, None)
+    assert (queue.waiting, queue.nbytes, queue.candidates(LIKE_ROWS)) == (0, 0, None)
 
 
 def test_a_retry_travels_alone():
     again, other = ticket(deadline=1), ticket(deadline=2)
-    again.is_retry = True
+    again.try_again()
     queue = queue_of(again, other)
-    assert queue.candidates().is_alone
+    assert queue.candidates(LIKE_ROWS).is_alone
     assert take(queue) == [again]
     assert take(queue) == [other]
 
@@ -97,7 +101,7 @@ def test_shorter_groups_fill_a_batch_up_after_its_own_tickets():
     long, middle, short = ticket(group=LONG, deadline=1), ticket(group=MIDDLE), ticket(group=SHORT)
     own = ticket(group=LONG, deadline=9)
     queue = queue_of(middle, long, short, own)
-    assert queue.waiting_rows(queue.candidates(), 64) == 3
+    assert queue.waiting_rows(queue.candidates(LIKE_ROWS), 64) == 3
     assert take(queue) == [long, own, middle]
     assert take(queue) == [short]
 
@@ -127,7 +131,7 @@ def test_isolated_tickets_travel_one_by_one_by_deadline():
 
 def test_isolation_keeps_what_travelled_alone_already():
     again, other = ticket(deadline=2), ticket(deadline=1)
-    again.is_retry = True
+    again.try_again()
     queue = queue_of(again, other)
     queue.isolate()
     assert [take(queue), take(queue), take(queue)] == [[other], [again], []]
@@ -147,7 +151,7 @@ def test_groups_that_ran_empty_do_not_pile_up():
     for edge in range(4 * MOST_EMPTY):
         queue.add(ticket(group=Group(edge)))
         take(queue)
-    assert len(queue._heaps) <= MOST_EMPTY + 1
+    assert len(queue._lanes) <= MOST_EMPTY + 1
 
 
 @pytest.mark.parametrize("rows", [1, 3])
@@ -163,17 +167,17 @@ def test_waiting_rows_are_counted_and_not_tickets_and_not_the_dropped():
     queue = queue_of(ticket(rows=4, deadline=1), gone, ticket(rows=4, deadline=3))
     gone.drop()
     queue.forget(gone)
-    assert queue.waiting_rows(queue.candidates(), 64) == 8
-    assert queue.waiting_rows(queue.candidates(), 5) == 5
+    assert queue.waiting_rows(queue.candidates(LIKE_ROWS), 64) == 8
+    assert queue.waiting_rows(queue.candidates(LIKE_ROWS), 5) == 5
 
 
 def test_a_ticket_that_travels_alone_fills_its_batch():
     queue = queue_of(ticket(is_alone=True))
-    assert queue.waiting_rows(queue.candidates(), 64) == 64
+    assert queue.waiting_rows(queue.candidates(LIKE_ROWS), 64) == 64
 
 
 def levelled(*tickets):
-    queue = RequestQueue(has_levels=True)
+    queue = RequestQueue(FlowOrder(shares({1, 2}, {}), {}))
     for each in tickets:
         queue.add(each)
     return queue
@@ -221,14 +225,15 @@ def test_expired_tickets_deep_in_a_heap_are_let_go():
     for each in queue.expire(1):
         each.state = State.ANSWERED
     queue.expire(1)
-    assert sum(map(len, queue._heaps.values())) == 3
+    assert sum(len(lane.entries) for lane in queue._lanes.values()) == 3
 
 
 def test_a_retry_expires_once():
     again = at_level(1, deadline=1)
     queue = levelled(again)
     assert take(queue) == [again]
-    again.state, again.is_retry = State.WAITING, True
+    again.state = State.WAITING
+    again.try_again()
     queue.add(again)
     assert queue.expire(1) == [again]
     assert queue.expire(1) == []

@@ -83,6 +83,11 @@ class LatencyModel:
         chosen = next(at for at, each in enumerate(throughputs) if each >= ENOUGH * best)
         return min(limit, max(1, round(curve[chosen][0])))
 
+    @property
+    def longest_cost(self) -> int | None:
+        """Elements of the longest rows that were measured; None while nothing was."""
+        return self._costs[max(self._runs)] if self._runs else None
+
     def known(self) -> dict[int, dict[int, float]]:
         """What a profile keeps: cost → rows → median seconds."""
         return {

@@ -1,40 +1,84 @@
-"""Tickets that wait, by level and deadline, and apart by group: only a group's tickets can share a batch."""
+"""Tickets that wait, in lanes: what shares a lane can share a batch, and is one flow's. Each lane is by deadline."""
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
-from itertools import chain, count
-from math import inf
+from itertools import count
 
+from headrace.batching.fairness import Flow, FlowOrder
+from headrace.batching.latency import cost_bucket
 from headrace.batching.policy import Candidates, may_join
 from headrace.batching.ticket import State, Ticket
 from headrace.messages import Group
 
 MOST_EMPTY = 32
-"""Groups beyond which those that ran empty are forgotten; most come again at once."""
+"""Lanes beyond which those that ran empty are forgotten; most come again at once."""
+MOST_COUNTED = 512
+"""Of a lane longer than this only every n-th ticket is looked at to tell how many go before another."""
 
 LEAST = 1 << 30
 """Added to the level of what waited too long and is served all the same, after everything else."""
 
-Entry = tuple[int, float, int, Ticket]
-"""Level, deadline, order of arrival, ticket. Out of date where the ticket waits no more, or under another level."""
+Entry = tuple[float, int, Ticket]
+"""Deadline, order of arrival, ticket. Out of date where the ticket waits no more, or in another lane."""
+LaneKey = tuple[Group, bool, int, str]
+"""Group, whether each travels alone, level, tenant."""
+
+
+class Lane:
+    """Tickets of one group and one flow, earliest deadline first. `tickets`, `rows` and `nbytes` are of those that wait."""
+
+    __slots__ = ("entries", "flow", "group", "is_alone", "latest", "rows", "tickets")
+
+    def __init__(self, key: LaneKey) -> None:
+        self.group, self.is_alone, level, tenant = key
+        self.flow = Flow(level, tenant, cost_bucket(self.group.cost))
+        self.entries: list[Entry] = []
+        self.tickets = 0
+        self.rows = 0
+        self.latest = 0.0
+
+    def first(self) -> Entry:
+        """The waiting ticket of the earliest deadline; only where one waits."""
+        entries = self.entries
+        while not is_current(entries[0], self):
+            heappop(entries)
+        return entries[0]
+
+    def rows_before(self, deadline: float) -> int:
+        """Rows with deadlines no later, about: of a long lane only a part is looked at."""
+        if deadline >= self.latest:
+            return self.rows
+        entries = self.entries
+        step = 1 + len(entries) // MOST_COUNTED
+        found = sum(
+            ticket.request.rows
+            for due, _, ticket in entries[::step]
+            if due <= deadline and ticket.state is State.WAITING
+        )
+        return min(self.rows, found * step)
+
+    def prune(self) -> None:
+        """What waits no more, deep in the heap, would keep its data there."""
+        if len(self.entries) > MOST_EMPTY and self.tickets * 2 < len(self.entries):
+            self.entries = [entry for entry in self.entries if is_current(entry, self)]
+            heapify(self.entries)
 
 
 class RequestQueue:
-    """Lowest level first, then earliest deadline. Lives on the loop; not thread-safe.
+    """All lanes of a model. Lives on the loop; not thread-safe.
 
-    Dropped tickets stay in their heap until they come to its top; what they weigh leaves the totals at once.
+    Whose lane is next is the order's to say; within a lane the earliest deadline is. Dropped tickets stay in their heap
+    until they come to its top; what they weigh leaves the totals at once.
     """
 
-    def __init__(self, *, has_levels: bool = False) -> None:
-        """Make an empty queue; with levels, more is kept, since the first to run is not the first to expire."""
-        # The mutable state: the heaps, and what waits in them in tickets and bytes.
-        self._by_deadline: list[tuple[float, int, Ticket]] | None = [] if has_levels else None
-        self._at_level: Counter[int] = Counter()
-        self._heaps: dict[Group, list[Entry]] = {}
-        self._alone: list[Entry] = []
-        self._order = count()
+    def __init__(self, order: FlowOrder | None = None) -> None:
+        # The mutable state: the lanes, whether flows have ever competed, and what waits in tickets, rows and bytes.
+        self._order = order or FlowOrder({}, {})
+        self._lanes: dict[LaneKey, Lane] = {}
+        self.is_shared = False
+        self._arrivals = count()
         self.waiting = 0
+        self.rows = 0
         self.nbytes = 0
 
     def __len__(self) -> int:
@@ -42,179 +86,226 @@ class RequestQueue:
 
     def add(self, ticket: Ticket) -> None:
         """Take a ticket in; a retry, or a request that may not share, will travel alone."""
-        order = next(self._order)
-        entry = (ticket.level, ticket.deadline, order, ticket)
-        if self._by_deadline is not None:
-            heappush(self._by_deadline, (ticket.deadline, order, ticket))
-            self._at_level[ticket.level] += 1
-        if ticket.is_retry or ticket.request.is_alone:
-            heappush(self._alone, entry)
-        else:
-            heap = self._heaps.get(ticket.request.group)
-            if heap is None:
-                heap = self._heaps[ticket.request.group] = []
-            heappush(heap, entry)
+        request = ticket.request
+        key = (request.group, ticket.is_alone, ticket.level, ticket.tenant)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._new_lane(key)
+        ticket.lane = lane
+        heappush(lane.entries, (ticket.deadline, next(self._arrivals), ticket))
+        lane.latest = max(lane.latest, ticket.deadline)
+        lane.tickets += 1
+        lane.rows += request.rows
         self.waiting += 1
-        self.nbytes += ticket.request.nbytes
+        self.rows += request.rows
+        self.nbytes += request.nbytes
 
     def forget(self, ticket: Ticket) -> None:
         """A waiting ticket was dropped: it no longer counts."""
         self._discount(ticket)
+        lane_of(ticket).prune()
 
     def next_deadline(self) -> float | None:
         """The earliest deadline of all that wait."""
-        if (heap := self._by_deadline) is not None:
-            while heap and not is_due(heap[0]):
-                heappop(heap)
-            return heap[0][0] if heap else None
-        head = self._head()
-        return head[0][1] if head else None
+        return min((lane.first()[0] for lane in self._lanes.values() if lane.tickets), default=None)
 
     def expire(self, now: float) -> list[Ticket]:
         """Take out all whose deadline has passed."""
-        expired = []
-        if (heap := self._by_deadline) is not None:
-            while heap and heap[0][0] <= now:
-                entry = heappop(heap)
-                if is_due(entry):
-                    self._discount(entry[2])
-                    expired.append(entry[2])
-                    entry[2].deadline = inf  # not twice, should a retry have left it here twice
-            self._prune()
-            return expired
-        while (head := self._head()) and head[0][1] <= now:
-            ticket = heappop(head)[3]
-            self._discount(ticket)
-            expired.append(ticket)
-        return expired
+        expired: list[Entry] = []
+        for lane in self._lanes.values():
+            while lane.tickets and lane.first()[0] <= now:
+                expired.append(heappop(lane.entries))
+                self._discount(expired[-1][2])
+        return [entry[2] for entry in sorted(expired)]
 
     def waiting_at(self, level: int) -> int:
-        """Tickets that wait at a level, those that are served last too; all of them where there are no levels."""
-        if self._by_deadline is None:
-            return self.waiting
-        return self._at_level[level] + self._at_level[LEAST + level]
+        """Tickets that wait at a level, those that are served last too."""
+        return sum(lane.tickets for lane in self._lanes.values() if lane.flow.level in {level, LEAST + level})
 
     def put_last(self, ticket: Ticket, deadline: float) -> None:
         """An expired ticket is served after everything else, until another deadline."""
         ticket.level, ticket.deadline = LEAST + ticket.level, deadline
         self.add(ticket)
 
-    def candidates(self) -> Candidates | None:
-        """What a batch could be made of now: the group of the earliest deadline; None if nothing waits."""
-        if not (head := self._head()):
+    def backlog(self) -> dict[Flow, list[Lane]]:
+        """The lanes in which something waits, by flow."""
+        found: dict[Flow, list[Lane]] = {}
+        for lane in self._lanes.values():
+            if lane.tickets:
+                found.setdefault(lane.flow, []).append(lane)
+        return found
+
+    def candidates(self, seconds: Callable[[Lane], float]) -> Candidates | None:
+        """What a batch could be made of now; None if nothing waits.
+
+        Args:
+            seconds: what the next batch of a lane would take of the device; asked only where flows compete.
+        """
+        flows = self.backlog()
+        if not flows:
             return None
-        if head is self._alone:
-            only = head[0][3]
-            return Candidates(only.request.group, only.deadline, is_alone=True, is_suspect=only.is_retry)
-        return Candidates(head[0][3].request.group, head[0][1])
+        lanes = next(iter(flows.values()))
+        if self.is_shared:
+            self._order.want(flows)
+            if len(flows) > 1:
+                # Of equals the first in the list goes first: the one with the earliest deadline.
+                by_deadline = sorted((min(map(Lane.first, of)), flow) for flow, of in flows.items())
+                costs = {flow: max(map(seconds, flows[flow])) for _, flow in by_deadline}
+                lanes = flows[self._order.pick(costs)]
+        lane = min(lanes, key=Lane.first)
+        deadline, _, ticket = lane.first()
+        return Candidates(lane.group, deadline, lane.flow, lane.is_alone, lane.is_alone and ticket.is_retry)
 
     def waiting_rows(self, candidates: Candidates, limit: int) -> int:
         """How many rows could travel, as far as the limit; a ticket that travels alone fills its batch."""
         if candidates.is_alone:
             return limit
-        rows = 0
-        for entry in chain.from_iterable(self._joinable(candidates)):
-            if rows >= limit:
-                return limit
-            if is_current(entry):
-                rows += entry[3].request.rows
-        return min(rows, limit)
+        return min(limit, sum(lane.rows for lanes in self._joinable(candidates) for lane in lanes))
 
-    def take(self, candidates: Candidates, max_rows: int) -> list[Ticket]:
-        """Take tickets out by deadline while their rows fit; the first always does."""
-        if len(self._heaps) > MOST_EMPTY:
-            self._heaps = {key: heap for key, heap in self._heaps.items() if heap}
+    def take(self, candidates: Candidates, max_rows: int, row_s: float = 0.0) -> list[Ticket]:
+        """Take tickets out while their rows fit; the first always does.
+
+        Where tickets of several flows can share the batch they take turns, after the first; each is charged `row_s` a
+        row. A ticket that does not fit is not overtaken.
+        """
+        if len(self._lanes) > MOST_EMPTY:
+            self._lanes = {key: lane for key, lane in self._lanes.items() if lane.tickets}
         if candidates.is_alone:
-            return [self._pop(self._alone)]
+            lane = self._lane(candidates)
+            self._charge(lane, row_s)
+            return [self._pop(lane)]
         taken: list[Ticket] = []
         room = max_rows
-        for heap in self._joinable(candidates):
-            taken, room = self._take_from(heap, room, taken)
+        for lanes in self._joinable(candidates):
+            room = self._take_in_turn(lanes, candidates.flow, room, row_s, taken)
             if room <= 0:
                 break
         return taken
 
+    def charge(self, flow: Flow, seconds: float) -> None:
+        """A flow's batch took so many seconds more of the device than it was charged when it was taken; or fewer."""
+        if self.is_shared:
+            self._order.charge(flow, seconds)
+
     def isolate(self) -> None:
         """All that waits will travel alone: what it was grouped by no longer holds."""
-        self._alone = sorted([*self._alone, *(entry for heap in self._heaps.values() for entry in heap)])
-        self._heaps = {}
+        tickets = self._take_out()
+        self._lanes.clear()
+        for ticket in tickets:
+            ticket.is_alone = True
+            self.add(ticket)
 
     def take_all(self) -> list[Ticket]:
         """Take everything out, in no particular order."""
-        entries = [entry for heap in (*self._heaps.values(), self._alone) for entry in heap]
-        self._heaps, self._alone, self.waiting, self.nbytes = {}, [], 0, 0
-        if self._by_deadline is not None:
-            self._by_deadline = []
-            self._at_level.clear()
-        return [entry[3] for entry in entries if is_current(entry)]
+        tickets = self._take_out()
+        self._lanes.clear()
+        return tickets
 
-    def _joinable(self, candidates: Candidates) -> Iterator[list[Entry]]:
-        """The heaps the candidates are in, their group's own first."""
+    def rows_ahead(self, flow: Flow, deadline: float) -> int:
+        """Rows of a flow that go before one of that deadline."""
+        return sum(
+            lane.rows_before(deadline) for lane in self._lanes.values() if lane.flow == flow and lane.rows
+        )
+
+    def _take_out(self) -> list[Ticket]:
+        entries = sorted(
+            entry for lane in self._lanes.values() for entry in lane.entries if is_current(entry, lane)
+        )
+        self.waiting = self.rows = self.nbytes = 0
+        return [entry[2] for entry in entries]
+
+    def _new_lane(self, key: LaneKey) -> Lane:
+        lane = self._lanes[key] = Lane(key)
+        # Before anybody competes nobody is charged: what nobody else wanted is nobody's debt.
+        self.is_shared = self.is_shared or any(each.flow != lane.flow for each in self._lanes.values())
+        return lane
+
+    def _lane(self, candidates: Candidates) -> Lane:
+        flow = candidates.flow
+        return self._lanes[candidates.group, candidates.is_alone, flow.level, flow.tenant]
+
+    def _joinable(self, candidates: Candidates) -> Iterator[list[Lane]]:
+        """The lanes the candidates are in: those of their own group, then those of groups that may join it."""
         group = candidates.group
-        yield self._heaps[group]
+        mine = [
+            lane for lane in self._lanes.values() if lane.group == group and not lane.is_alone and lane.rows
+        ]
+        yield mine
         if group.edges:
-            for other, heap in self._heaps.items():
-                if other != group and may_join(group, other):
-                    yield heap
+            for lane in list(self._lanes.values()):
+                if lane.rows and not lane.is_alone and lane.group != group and may_join(group, lane.group):
+                    yield [lane]
 
-    def _take_from(self, heap: list[Entry], room: int, taken: list[Ticket]) -> tuple[list[Ticket], int]:
-        count = nbytes = 0
-        has_levels = self._by_deadline is not None
-        while heap:
-            entry = heap[0]
-            ticket = entry[3]
-            if ticket.state is State.WAITING and ticket.level == entry[0]:
+    def _take_in_turn(
+        self, lanes: list[Lane], first: Flow, room: int, row_s: float, taken: list[Ticket]
+    ) -> int:
+        """Take from lanes of one group, ticket by ticket where they are several; returns the room that is left."""
+        by_flow = {lane.flow: lane for lane in lanes}
+        while by_flow and room > 0:
+            if len(by_flow) == 1:
+                (lane,) = by_flow.values()
+                return self._take_from(lane, room, row_s, taken)
+            flow = (
+                first if not taken and first in by_flow else self._order.pick(dict.fromkeys(by_flow, row_s))
+            )
+            lane = by_flow[flow]
+            room = self._take_from(lane, room, row_s, taken, at_most=1)
+            if not lane.tickets:
+                del by_flow[flow]
+        return room
+
+    def _take_from(self, lane: Lane, room: int, row_s: float, taken: list[Ticket], at_most: int = -1) -> int:
+        """Take the first tickets of a lane while they fit; returns the room that is left, 0 if one did not fit."""
+        entries, tickets, rows, nbytes = lane.entries, 0, 0, 0
+        while entries and tickets != at_most:
+            ticket = entries[0][2]
+            if ticket.state is State.WAITING and ticket.lane is lane:
                 request = ticket.request
                 if request.rows > room and taken:
                     room = 0
                     break
                 taken.append(ticket)
-                if has_levels:
-                    self._at_level[ticket.level] -= 1
-                count += 1
+                tickets += 1
+                rows += request.rows
                 nbytes += request.nbytes
                 room -= request.rows
-            heappop(heap)
+            heappop(entries)
             if room <= 0:
                 break
-        self.waiting -= count
+        lane.tickets -= tickets
+        lane.rows -= rows
+        self.waiting -= tickets
+        self.rows -= rows
         self.nbytes -= nbytes
-        return taken, room
+        if self.is_shared:
+            self._order.charge(lane.flow, rows * row_s)
+        return room
 
-    def _pop(self, heap: list[Entry]) -> Ticket:
-        ticket = heappop(heap)[3]
+    def _charge(self, lane: Lane, row_s: float) -> None:
+        if self.is_shared:
+            self._order.charge(lane.flow, lane.first()[2].request.rows * row_s)
+
+    def _pop(self, lane: Lane) -> Ticket:
+        ticket = heappop(lane.entries)[2]
         self._discount(ticket)
         return ticket
 
-    def _prune(self) -> None:
-        """Expired tickets deep in a heap would keep their data there."""
-        for heap in (*self._heaps.values(), self._alone):
-            if len(heap) > MOST_EMPTY and sum(map(is_current, heap)) * 2 < len(heap):
-                heap[:] = filter(is_current, heap)
-                heapify(heap)
-
     def _discount(self, ticket: Ticket) -> None:
-        self._at_level[ticket.level] -= 1
+        lane, request = lane_of(ticket), ticket.request
+        lane.tickets -= 1
+        lane.rows -= request.rows
         self.waiting -= 1
-        self.nbytes -= ticket.request.nbytes
-
-    def _head(self) -> list[Entry] | None:
-        """The heap with the earliest deadline, its top a waiting ticket."""
-        best: list[Entry] | None = None
-        for heap in (*self._heaps.values(), self._alone):
-            while heap and not is_current(heap[0]):
-                heappop(heap)
-            if heap and (best is None or heap[0] < best[0]):
-                best = heap
-        return best
+        self.rows -= request.rows
+        self.nbytes -= request.nbytes
 
 
-def is_current(entry: Entry) -> bool:
+def lane_of(ticket: Ticket) -> Lane:
+    """The lane a ticket was put in."""
+    assert isinstance(ticket.lane, Lane), "a waiting ticket is in a lane"
+    return ticket.lane
+
+
+def is_current(entry: Entry, lane: Lane) -> bool:
     """Whether the ticket still waits there."""
-    ticket = entry[3]
-    return ticket.state is State.WAITING and ticket.level == entry[0]
-
-
-def is_due(entry: tuple[float, int, Ticket]) -> bool:
-    """Whether the ticket still waits for that deadline."""
-    return entry[2].state is State.WAITING and entry[2].deadline == entry[0]
+    ticket = entry[2]
+    return ticket.state is State.WAITING and ticket.lane is lane

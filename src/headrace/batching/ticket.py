@@ -40,8 +40,10 @@ class Ticket:
         "_reply",
         "arrived",
         "deadline",
+        "is_alone",
         "is_asked",
         "is_retry",
+        "lane",
         "level",
         "request",
         "state",
@@ -68,6 +70,9 @@ class Ticket:
         self._reply: Reply | None = reply
         self.state = State.WAITING
         self.is_retry = False
+        # Whether it shares its batch with nobody, and which of its queue's lanes it waits in, None before.
+        self.is_alone = request.is_alone
+        self.lane: object = None
         # Lower ones are served first, whatever the deadlines.
         self.level = 0
         # Whose device time it takes; when it is to be answered to be taken in at all (the skill's promise, which may
@@ -75,6 +80,10 @@ class Ticket:
         self.tenant = ""
         self.target = deadline
         self.is_asked = False
+
+    def try_again(self) -> None:
+        """It had its first try; it gets another, alone."""
+        self.is_retry = self.is_alone = True
 
     def answer(self, part: Part) -> None:
         """Give the rows to the client, unless it has gone."""

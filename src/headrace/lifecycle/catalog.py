@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from headrace.admission.device import Device
 from headrace.config import Settings
 from headrace.errors import NotFound, UnknownVersion
 from headrace.events import Event, VersionChanged, VersionForgotten, WorkerDied
+from headrace.execution.linux import usable_cores
 from headrace.lifecycle.leaving import Leaving
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
@@ -46,6 +48,8 @@ class Catalog:
         self._clock = clock
         self._listener = report
         self._loop = asyncio.get_running_loop()
+        # All models run on the same cores, in turn.
+        self._device = Device(usable_cores(), clock)
         # The mutable state: all versions, and which of them requests were found to mean since the last change.
         self._found: dict[tuple[str, str | None], ModelVersion] = {}
         self._models: dict[str, dict[str, ModelVersion]] = {}
@@ -262,7 +266,7 @@ class Catalog:
         def report(event: Event) -> None:
             self._report(made[0], event)
 
-        version = ModelVersion(found.source, self._settings, self._clock, report, found.stamps)
+        version = ModelVersion(found.source, self._settings, self._clock, report, found.stamps, self._device)
         made.append(version)
         self._copies[version] = found
         return version

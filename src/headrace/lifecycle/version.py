@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headrace.admission.device import Device
 from headrace.backends.registry import IN_PROCESSES
 from headrace.batching.latency import LatencyModel
 from headrace.config import Settings
@@ -34,6 +35,9 @@ from headrace.transforms.kinds import MOST_ROWS, item_limit_s
 HANGS_AFTER = 10
 """A run that takes so many times its usual upper bound is hanging; two may be in flight one after the other."""
 
+OF_PRIORITY = {1: 4.0, 3: 0.25}
+"""Skills of priority high have the device for so much more, and of priority low for so much less, than others."""
+
 TRANSFORM = "transform"
 TRANSFORM_INSTANCES = 2
 """So that one item that hangs leaves a way for the others until it is ended."""
@@ -42,6 +46,12 @@ TRANSFORM_INSTANCES = 2
 def needs_transform_worker(steps: dict[str, Any]) -> bool:
     """Whether a skill's steps include what must not run beside the model: code of users, images."""
     return "transform" in steps or any(each["kind"] == "image" for each in steps.get("inputs", {}).values())
+
+
+def device_weight(source: Source, settings: Settings) -> float:
+    """A model's weight beside others on their device, its skill's priority counted in."""
+    said = settings.weights.get(source.name, source.config.weight)
+    return said * OF_PRIORITY.get(source.config.priority, 1.0)
 
 
 def declared(spec: ModelSpec) -> list[tuple[str, Datatype]]:
@@ -78,8 +88,9 @@ class ModelVersion:
         clock: Callable[[], float],
         report: Callable[[Event], None],
         stamps: tuple[Stamp, ...] = (),
+        device: Device | None = None,
     ) -> None:
-        """`stamps` are its files as they were found; it never serves others."""
+        """`stamps` are its files as they were found; it never serves others. `device` is what its runs are on."""
         self.source = source
         self._stamps = stamps
         self._settings = settings
@@ -87,8 +98,18 @@ class ModelVersion:
         self._report = report
         self._loop = asyncio.get_running_loop()
         empty = ModelSpec(source.name, source.version, "", (), ())
-        limits = Limits(settings.max_queue_bytes, settings.max_rows, source.config, settings.deadline_s)
-        self.pipeline = Pipeline(empty, limits, clock, report)
+        self._device = device
+        limits = Limits(
+            settings.max_queue_bytes,
+            settings.max_rows,
+            source.config,
+            settings.deadline_s,
+            device_weight(source, settings),
+            {name: tenant.weight for name, tenant in settings.tenants.items()},
+            # Code of users may well wait for something else than cores.
+            is_scheduled=source.backend not in IN_PROCESSES,
+        )
+        self.pipeline = Pipeline(empty, limits, clock, report, device)
         # Code of users and decoding of images have a worker of their own, as its own version beside this one.
         self.transforms = self._make_transforms()
         # The mutable state.
@@ -270,7 +291,7 @@ class ModelVersion:
         seat.is_serving = True
         self._profile, self._key, self._threads = ready.profile, ready.key, ready.profile.threads
         latency = LatencyModel(ready.profile.latencies)
-        self.pipeline.attach(worker.channels, ready.spec, latency)
+        self.pipeline.attach(worker.channels, ready.spec, latency, ready.profile.threads or 1)
         for other in self._seats:
             if other.is_vacant and not other.refusal:
                 other.start()
@@ -290,7 +311,9 @@ class ModelVersion:
             return None
         config = ModelConfig(instances=TRANSFORM_INSTANCES, threads=1, steps=source.config.steps)
         transforms = Source(source.name, source.version, source.path, TRANSFORM, config=config)
-        return ModelVersion(transforms, self._settings, self._clock, self._on_transforms, self._stamps)
+        return ModelVersion(
+            transforms, self._settings, self._clock, self._on_transforms, self._stamps, self._device
+        )
 
     def _on_transforms(self, event: Event) -> None:
         """What the transforms' version reports: its failures are this one's, its answers go on to the next stage."""
