@@ -142,7 +142,7 @@ def test_quick_takes_less_and_finds_it_to_ten_percent():
     assert [each.phase for each in budget.trials].count(Phase.CONFIRM) == 1
 
 
-def test_a_void_trial_is_made_once_more():
+def test_a_void_trial_is_made_again():
     rates = []
 
     def run(trial: Trial) -> Outcome:

@@ -144,11 +144,15 @@ def command(**options: Any) -> None:
 
     try:
         from headrace.cli.load_test import bench
+
+        if options["report"] is not None:
+            import headrace.loadtest.report  # noqa: F401 - what it needs is missed before the run, not after it
     except ModuleNotFoundError as exc:
-        if exc.name not in EXTRA:
+        missing = (exc.name or "").partition(".")[0]
+        if missing not in EXTRA:
             raise
         raise click.ClickException(
-            f"bench needs {exc.name}; install it with: pip install 'headrace[bench]'"
+            f"bench needs {missing}; install it with: pip install 'headrace[bench]'"
         ) from exc
     try:
         is_kept = bench(**options)

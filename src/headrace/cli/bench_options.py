@@ -12,6 +12,8 @@ SEARCH_S, QUICK_SEARCH_S = 300.0, 60.0
 GIVE_UP_S = 10.0
 PATIENCE = 4.0
 """While searching, a client gives up after so many times the objective, but not before a second: late is late."""
+MOST_WAITING = 0.25
+"""Of a budget, for waiting at the end of a run: clients give up by then, unless it is said when."""
 
 
 def check_options(options: dict[str, Any]) -> None:
@@ -83,7 +85,9 @@ def single_caller(options: dict[str, Any]) -> Caller:
     deadline_ms, p99_ms, give_up_ms = options["deadline_ms"], options["p99_ms"], options["give_up_ms"]
     give_up_s = GIVE_UP_S if give_up_ms is None else give_up_ms / 1000
     if give_up_ms is None and options["find_max"]:
-        give_up_s = min(GIVE_UP_S, max(1.0, PATIENCE * p99_ms / 1000))
+        give_up_s = min(give_up_s, max(1.0, PATIENCE * p99_ms / 1000))
+    if give_up_ms is None and options["budget_s"] is not None:
+        give_up_s = min(give_up_s, options["budget_s"] * MOST_WAITING)
     good_ms = p99_ms if deadline_ms is None else deadline_ms
     return Caller(
         deadline_s=None if good_ms is None else good_ms / 1000,

@@ -13,8 +13,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from headrace.cli.client import Client
 from headrace.cli.bench_options import GIVE_UP_S, address, budget_end, check_options, load_of
+from headrace.cli.client import Client
 from headrace.cli.load import Load, make_bodies, parse_lengths
 from headrace.cli.load_figures import print_figures, print_outcome
 from headrace.cli.pinning import Pinning, pin
@@ -33,8 +33,8 @@ SECONDS, QUICK_SECONDS = 10.0, 3.0
 PROBE_S = 0.5
 MODEST = 0.5
 """Of what one connection gets: a rate that a server keeps that runs requests one at a time."""
-START_S = 1.0
-"""What a run takes beside its schedule and waiting for its end: a process starts and ends."""
+START_S = 2.0
+"""What a run takes beside its schedule and waiting for its end: a process starts and ends, the report is written."""
 ASK_S = 10.0
 
 

@@ -19,6 +19,8 @@ MARGIN = 1.1
 DOUBLINGS_AHEAD = 3
 """While rates are doubled, how many more times are expected, for dividing the budget."""
 HALVINGS = 8
+REPEATS = 2
+"""So often a void trial is made again: the machine may have been busy for a moment. Then the rate counts as failed."""
 STEP_DOWN = 0.97
 """A rate that was not confirmed is reduced by so much."""
 
@@ -131,7 +133,8 @@ class Search:
     def __init__(self, start_rate: float, *, effort: Effort = FULL, seed: int = 1) -> None:
         self._effort = effort
         self._start = start_rate
-        # The mutable state: where to look, between what passed and what did not, and what was confirmed of `passed`.
+        # The mutable state: where to look, between what passed and what did not; how often that rate was confirmed, and was
+        # void; and how many rates were given up as void.
         self._seed = seed
         self._rate = start_rate
         self._passed = 0.0
@@ -139,7 +142,7 @@ class Search:
         self._phase = Phase.BRACKET
         self._confirmed = 0
         self._voids = 0
-        self._is_sender_limit = False
+        self._lost = 0
 
     def next(self, left_s: float) -> Trial | Found:
         """The next trial, in the time that is left for all of them; or the end."""
@@ -154,10 +157,10 @@ class Search:
     def tell(self, outcome: Outcome) -> None:
         """Take in what became of the trial that `next` gave."""
         self._seed += 1
-        if outcome.void and not self._voids:
-            self._voids = 1  # once more: the machine may have been busy for a moment
+        if outcome.void and self._voids < REPEATS:
+            self._voids += 1
             return
-        self._is_sender_limit = self._is_sender_limit or bool(outcome.void)
+        self._lost += bool(outcome.void)
         self._voids = 0
         match self._phase:
             case Phase.BRACKET | Phase.BISECT:
@@ -190,9 +193,7 @@ class Search:
         if self._confirmed == self._effort.confirmations:
             times = f"{self._confirmed} of {self._confirmed} runs" if self._confirmed > 1 else "a run"
             reason = f"confirmed by {times} with fresh seeds"
-            if self._is_sender_limit:
-                reason += "; above it the generator was late, so the server may do more"
-            return Found(self._rate, is_confirmed=True, reason=reason)
+            return self._found(self._rate, reason, is_confirmed=True)
         if not self._passed and self._rate < self._start / 2**HALVINGS:
             return Found(
                 0.0, is_confirmed=False, reason=f"even {self._rate * 2:.3g} calls/s fail the objective"
@@ -218,7 +219,14 @@ class Search:
         best = min(self._passed, self._rate) if self._phase is Phase.CONFIRM else self._passed
         passed = "not confirmed" if best else "no rate passed"
         what = f"a trial at {self._rate:.3g} calls/s takes {needed_s:.0f} s, and {max(0.0, left_s):.0f} s are left"
-        return Found(best, is_confirmed=False, reason=f"{passed}: {what}; raise --budget-s")
+        return self._found(best, f"{passed}: {what}; raise --budget-s")
+
+    def _found(self, rate: float, reason: str, *, is_confirmed: bool = False) -> Found:
+        if self._lost:
+            reason += (
+                f"; the generator itself was late at {self._lost} of the rates, so the server may do more"
+            )
+        return Found(rate, is_confirmed, reason)
 
 
 def find_max(search: Search, run: Callable[[Trial], Outcome], left_s: Callable[[], float]) -> Found:
