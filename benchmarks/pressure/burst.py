@@ -1,8 +1,7 @@
 """Ten times the load for five seconds, from clients that call again at once: when is everything as before?"""
 
 import numpy as np
-from bench import middle, spread
-from harness import Play, Pressure, void_notes
+from harness import Play, Pressure, at_most, void_notes
 from report import Row, Target
 from subjects import DEADLINE_S, best_rate, caller, heavy, learn, said
 
@@ -81,7 +80,4 @@ def line(turn: int, play: Play) -> list[str]:
 def target(plays: list[Play]) -> Target:
     found = [back_after_s(play) for play in plays]
     text = f"≥ {BACK} of the goodput before within {WITHIN_S:g} s of its end"
-    void = [play for play in plays if play.is_void]
-    if void:
-        return Target(text, None, f"{spread(found)} s; void: {void[0].found.void}")
-    return Target(text, middle(found) <= WITHIN_S, f"{spread(found)} s")
+    return at_most(text, found, WITHIN_S, plays, " s")

@@ -29,8 +29,10 @@ REFUSED = (429, 503)
 LADDER = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
 QUICK_LADDER = (0.7, 0.85, 1.0)
 LADDER_S = 2.0
-MOST_MORE, HIGHER, LOWER, UNDER = 4, 1.2, 1.5, 0.95
-"""Where the best step is the ladder's first or last: so many more, so much further; below saturation nearly all is good."""
+MOST_MORE, HIGHER, LOWER = 6, 1.25, 1.5
+"""Steps beyond the ladder, and how much further each is."""
+NEARLY_ALL = 0.95
+"""A server of whose calls so many are good is not saturated."""
 SETTLE_S = 10.0
 
 Crowd = list[tuple[Caller, list[bytes]]]
@@ -181,7 +183,8 @@ class Pressure(Bench):
             with self.serving(subject) as server:
 
                 def goodput(rate: float) -> float:
-                    return self.poisson(server, subject.crowd, rate, seconds, seed=round(rate)).whole.goodput
+                    whole = self.poisson(server, subject.crowd, rate, seconds, seed=round(rate)).whole
+                    return rate * whole.goodput / max(1.0, whole.offered)  # without what Poisson's dice add
 
                 self.peaks[subject.name] = climb(goodput, around, QUICK_LADDER if self.is_quick else LADDER)
         return self.peaks[subject.name]
@@ -192,11 +195,11 @@ def climb(goodput: Callable[[float], float], around: float, steps: tuple[float, 
     found = [Peak(rate, goodput(rate)) for rate in (step * around for step in steps)]
     for _ in range(MOST_MORE):
         found.sort()
-        best = max(found, key=lambda peak: peak.goodput)
-        if best is found[-1]:
-            rate = HIGHER * best.rate
-        elif best is found[0] and best.goodput < UNDER * best.rate:
-            rate = best.rate / LOWER
+        first, last, best = found[0], found[-1], max(found, key=lambda peak: peak.goodput)
+        if best is last or last.goodput >= NEARLY_ALL * last.rate:
+            rate = HIGHER * last.rate
+        elif best is first and first.goodput < NEARLY_ALL * first.rate:
+            rate = first.rate / LOWER
         else:
             break
         found.append(Peak(rate, goodput(rate)))
@@ -225,21 +228,20 @@ def named(cores: set[int]) -> str:
 
 
 def at_least(text: str, values: list[float], least: float, plays: list[Play], unit: str = "") -> Target:
-    """Whether the median reaches it; not judged where a run is void."""
-    return judged(text, values, middle(values) >= least, plays, unit)
+    """Whether the median reaches it; not judged where a run is void, or there is no value."""
+    return judged(text, middle(values) >= least if values else None, f"{spread(values)}{unit}", plays)
 
 
 def at_most(text: str, values: list[float], most: float, plays: list[Play], unit: str = "") -> Target:
-    """Whether the median stays below it; not judged where a run is void."""
-    return judged(text, values, middle(values) <= most, plays, unit)
+    """Whether the median stays below it; not judged where a run is void, or there is no value."""
+    return judged(text, middle(values) <= most if values else None, f"{spread(values)}{unit}", plays)
 
 
-def judged(text: str, values: list[float], reached: bool, plays: list[Play], unit: str) -> Target:
-    figure = f"{spread(values)}{unit}"
-    void = [play for play in plays if play.is_void]
+def judged(text: str, reached: bool | None, figure: str, plays: list[Play]) -> Target:
+    void = sum(play.is_void for play in plays)
     if void:
-        figure += f"; {len(void)} of {len(plays)} runs void"
-    return Target(text, None if void or not values else reached, figure)
+        return Target(text, None, f"{figure}; {void} of {len(plays)} runs void")
+    return Target(text, reached, figure)
 
 
 def void_notes(plays: list[Play]) -> list[str]:

@@ -90,7 +90,7 @@ def without_buckets(launch: Launch) -> Launch:
 
 def how(bench: Pressure, curve: str, rate: float) -> str:
     (short, long), parts = LENGTHS.values(), [f"{100 * part:.0f} %" for part in PARTS.values()]
-    return f"""paraphrase-MiniLM-L3 (512 tokens: {curve}), one sentence a request, {parts[0]} of {short[0]} to {short[1]} tokens and \
+    return f"""paraphrase-MiniLM-L3 (at the length headrace measures at: {curve}), one sentence a request, {parts[0]} of {short[0]} to {short[1]} tokens and \
 {parts[1]} of {long[0]} to {long[1]}, padding allowed (`--pad`), Poisson arrivals at {rate:.0f}/s, {LOAD} of what headrace saturates \
 at; deadline {DEADLINE_S:g} s. One bucket: the same server and command line, with every length in one bucket, so that batches are \
 made in the order of deadlines and padded to their longest row. Padding: bytes of it beside all bytes of inputs, from the \

@@ -4,19 +4,17 @@ from dataclasses import dataclass, replace
 
 import models
 from bench import middle, spread
-from harness import Crowd, Play, Pressure, Subject, void_notes
+from harness import Crowd, Play, Pressure, Subject, judged, void_notes
 from report import Row, Target
 from scraped import DEVICE_SECONDS, Scraped, mean_rows, scraping, slower
 from servers import Server
 from subjects import Curve, best_rate, caller, headrace, learn, said, tensor_requests
 
-from headrace.loadtest.plan import Caller
-
 WIDTHS = {"heavy": models.HEAVY, "medium": models.MEDIUM}
 MAKE = {"heavy": models.make_heavy, "medium": models.make_medium}
 DEADLINE_S = 0.3
 ALONE, TOGETHER = 1.2, 0.8
-"""Times the rate of a model's best batch: more than it can do alone, and more than half of that."""
+"""Times a model's saturation: more than it can do alone, and more than half of that."""
 WINDOW_S = 6.0
 EVEN, OFF, NEAR = 0.5, 0.05, 0.10
 
@@ -40,18 +38,21 @@ class Watched:
 
 def measure(bench: Pressure) -> Row:
     paths = [bench.model(name, make) for name, make in MAKE.items()]
-    callers = {name: crowd(name) for name in WIDTHS}
-    subject = Subject(headrace(bench, paths, name="headrace, two models"), callers["medium"])
-    known = {name: learn(bench, subject, name) for name in WIDTHS}
+    subjects = {
+        name: Subject(headrace(bench, paths, name=f"headrace with two models, {name} asked"), crowd(name))
+        for name in WIDTHS
+    }
+    known = {name: learn(bench, each, name) for name, each in subjects.items()}
+    peaks = {name: bench.saturation(each, best_rate(known[name])).goodput for name, each in subjects.items()}
+    rates = {name: TOGETHER * peak for name, peak in peaks.items()}
+    both = [(replace(who, part=rates[name]), what) for name in WIDTHS for who, what in subjects[name].crowd]
+    together = Subject(headrace(bench, paths, name="headrace with two models, both asked"), both)
     runs: dict[str, list[Watched]] = {}
-    with bench.serving(subject) as server:
+    with bench.serving(together) as server:
         for turn in range(bench.rounds):
-            for name in WIDTHS:
-                rate = ALONE * best_rate(known[name])
-                watched = watch(bench, server, callers[name], rate, turn)
-                runs.setdefault(f"{name} alone", []).append(watched)
-            rates = {name: TOGETHER * best_rate(known[name]) for name in WIDTHS}
-            both = [(by_part(who, rates[name]), what) for name in WIDTHS for who, what in callers[name]]
+            for name, peak in peaks.items():
+                alone = watch(bench, server, subjects[name].crowd, ALONE * peak, turn)
+                runs.setdefault(f"{name} alone", []).append(alone)
             runs.setdefault("together", []).append(watch(bench, server, both, sum(rates.values()), turn))
     row = Row("Two models, equal weights, the same cores", how(bench, known))
     row.columns = [
@@ -79,10 +80,6 @@ def crowd(model: str) -> Crowd:
     return [(caller(DEADLINE_S, name=model), tensor_requests(model, WIDTHS[model][0], DEADLINE_S))]
 
 
-def by_part(who: Caller, rate: float) -> Caller:
-    return replace(who, part=rate)
-
-
 def watch(bench: Pressure, server: Server, callers: Crowd, rate: float, turn: int) -> Watched:
     with scraping(server, list(WIDTHS)) as scraped:
         play = bench.poisson(server, callers, rate, bench.seconds(WINDOW_S), seed=turn)
@@ -92,7 +89,7 @@ def watch(bench: Pressure, server: Server, callers: Crowd, rate: float, turn: in
 def how(bench: Pressure, known: dict[str, Curve]) -> str:
     curves = "; ".join(f"{name}: {said(each)}" for name, each in known.items())
     return f"""One server with a 64-4096-4096-4096-8 (heavy) and a 64-2048-2048-2048-8 MLP (medium), weight 1 each, one session of one \
-thread each where the server has one core ({curves}). Alone: one is asked at {ALONE} times what its best batch allows, the \
+thread each where the server has one core ({curves}). Alone: one is asked at {ALONE} times its saturation, the \
 other not at all. Together: each at {TOGETHER} times. Deadline {1e3 * DEADLINE_S:.0f} ms. {bench.pinning} Device time is \
 Δ`{DEVICE_SECONDS}`; l(b) is compared between runs of the same batch size, by the statistics. In turn; medians of {bench.rounds} \
 round(s) (lowest to highest)."""
@@ -122,18 +119,14 @@ def longer(runs: dict[str, list[Watched]], name: str) -> list[float]:
 
 def targets(runs: dict[str, list[Watched]]) -> list[Target]:
     plays = [each.play for of in runs.values() for each in of]
-    void = (
-        f"; void: {next(p.found.void for p in plays if p.is_void)}" if any(p.is_void for p in plays) else ""
-    )
-    parts = [100 * each.part for each in runs["together"]]
-    is_even = abs(middle(parts) / 100 - EVEN) <= OFF
-    found = [Target("device time 50:50 ± 5", None if void else is_even, f"heavy {spread(parts, 1)} %{void}")]
+    parts = [each.part for each in runs["together"]]
+    is_even = abs(middle(parts) - EVEN) <= OFF
+    found = [judged("device time 50:50 ± 5", is_even, f"heavy {spread(parts)}", plays)]
     for name in WIDTHS:
         ratios = longer(runs, name)
-        text = f"l(b) of {name} within {100 * NEAR:.0f} % of running alone"
-        if not ratios:
-            found.append(Target(text, None, "no batch size ran both alone and together"))
-            continue
-        is_near = abs(middle(ratios) - 1) <= NEAR
-        found.append(Target(text, None if void else is_near, f"{spread(ratios)}x{void}"))
+        is_near = abs(middle(ratios) - 1) <= NEAR if ratios else None
+        figure = f"{spread(ratios)}x" if ratios else "no batch size ran both alone and together"
+        found.append(
+            judged(f"l(b) of {name} within {100 * NEAR:.0f} % of running alone", is_near, figure, plays)
+        )
     return found
