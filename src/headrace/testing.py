@@ -33,6 +33,7 @@ class FakeBackend:
     The file, NAME.fake, is a JSON object with any of
 
     seconds, seconds_a_row: how long a run takes.
+    slow_value, slow_seconds: a row that begins with it makes the run take so much longer.
     load_seconds: how long loading takes.
     load_fails: the reason why it cannot be loaded.
     load_dies: loading ends the process.
@@ -71,6 +72,8 @@ class FakeBackend:
         if script.get("error_value") in first:
             raise InferenceFailed("told to fail")
         time.sleep(script.get("seconds", 0) + len(rows) * script.get("seconds_a_row", 0))
+        if script.get("slow_value") in first:
+            time.sleep(script["slow_seconds"])
         outputs = [rows + rows.sum(0)] if script.get("sums_rows") else [rows * 2]
         if script.get("invalid_value") in first:
             failed = np.flatnonzero(rows[:, 0] == script["invalid_value"])

@@ -119,12 +119,12 @@ class Exchange(ABC):
         try:
             version = self.find(route)
             json_length = len(body) if header_length is None else header_length
-            is_large = json_length > LARGE_JSON and 0 <= json_length <= len(body)
-            if (is_large or not self.desk.lag.is_calm) and self.refuse_unseen(version):
+            if not self.desk.lag.is_calm and self._refuse_if_behind(version):
                 return
-            if is_large:
-                submit = partial(self._submit_to, route)
-                Transcoding(self, transcode.TO_BINARY, json_length, body, submit)
+            if json_length > LARGE_JSON and 0 <= json_length <= len(body):
+                if not self._refuse_if_full(version):
+                    submit = partial(self._submit_to, route)
+                    Transcoding(self, transcode.TO_BINARY, json_length, body, submit)
                 return
             self.submit(version, body, header_length)
         except HeadraceError as exc:
@@ -195,12 +195,19 @@ class Exchange(ABC):
 
     def refuse_unseen(self, version: ModelVersion) -> bool:
         """Refuse what would be refused whatever its body holds; True if so."""
-        desk = self.desk
-        refusal: HeadraceError | None = desk.lag.refusal()
-        if refusal is None:
-            codec = desk.codec(version)
-            if codec.entry.is_pressed:
-                refusal = desk.refusal(codec, self.unseen(codec), self.started, self.wishes)
+        return self._refuse_if_behind(version) or self._refuse_if_full(version)
+
+    def _refuse_if_behind(self, version: ModelVersion) -> bool:
+        refusal = self.desk.lag.refusal()
+        if refusal is not None:
+            self.refuse(version, refusal)
+        return refusal is not None
+
+    def _refuse_if_full(self, version: ModelVersion) -> bool:
+        codec = self.desk.codec(version)
+        if not codec.entry.is_pressed:
+            return False
+        refusal = self.desk.refusal(codec, self.unseen(codec), self.started, self.wishes)
         if refusal is not None:
             self.refuse(version, refusal)
         return refusal is not None
