@@ -518,7 +518,7 @@ class Pipeline:
             return token is None or token.take(seconds, candidates.deadline - seconds, now)
         if token is not None and token.is_contested:
             return False  # what is staged behind the running batch would not wait for its turn
-        spare_s = candidates.deadline - sum_of_runs(channel.in_flight())
+        spare_s = candidates.deadline - sum_of_runs(channel.in_flight()) - seconds
         if not is_worth_staging(rows, cap, self.latency.predict(cost, rows), spare_s):
             return False
         if token is not None:
