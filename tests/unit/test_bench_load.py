@@ -120,6 +120,7 @@ def test_callers_call_by_their_parts():
 def test_a_trace_is_sent_as_it_was_or_at_a_rate(tmp_path):
     recorded = load(trace=trace_of(tmp_path, "time,key\n10,a\n11,b\n12,a\n13,a\n"))
     assert recorded.seconds(None, 10.0) == 4.0
+    assert recorded.seconds(None, 10.0, 10.0) == pytest.approx(0.4)
     assert recorded.schedule(None, 4.0, 1).times.tolist() == [0, 1, 2, 3]
     assert recorded.schedule(None, 4.0, 1).keys.tolist() == [0, 1, 0, 0]
     assert recorded.schedule(10.0, 0.4, 1).times == pytest.approx([0, 0.1, 0.2, 0.3])

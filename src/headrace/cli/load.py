@@ -53,11 +53,13 @@ class Load:
         """Whether the load itself says how fast it is."""
         return self.trace is not None or self.pattern == "steps"
 
-    def seconds(self, wanted: float | None, usual: float) -> float:
-        """How long the run is to be: as wanted, or else as its steps or trace are long."""
+    def seconds(self, wanted: float | None, usual: float, rate: float | None = None) -> float:
+        """How long the run is to be: as wanted, or else as its steps or trace are long at this rate."""
         if self.pattern == "steps":
             return sum(seconds for _, seconds in self.steps)
-        return wanted or (self.trace.seconds if self.trace else usual)
+        if wanted is None and self.trace is not None:
+            return (self.trace if rate is None else self.trace.scaled(rate)).seconds
+        return wanted or usual
 
     def schedule(self, rate: float | None, seconds: float, seed: int) -> Schedule:
         """The calls of a run. A trace is made faster or slower to have the rate, if one is given."""

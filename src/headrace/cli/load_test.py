@@ -167,7 +167,8 @@ def requests_for(
         load, bodies = make_bodies(
             load, metadata, seed=options["seed"], lengths=lengths, binary=options["binary"]
         )
-    return load, wire.build(metadata, f"{host}:{port}", load.callers, bodies)
+    named = f"[{host}]" if ":" in host else host
+    return load, wire.build(metadata, f"{named}:{port}", load.callers, bodies)
 
 
 def single(made: Bench, setup: Setup, options: dict[str, Any]) -> LoadTest:
@@ -179,7 +180,7 @@ def single(made: Bench, setup: Setup, options: dict[str, Any]) -> LoadTest:
         made.console.print(
             f"no --rate: one connection gets {alone:.4g} answers/s; taking half of it", markup=False
         )
-    seconds = load.seconds(options["seconds"], QUICK_SECONDS if options["quick"] else SECONDS)
+    seconds = load.seconds(options["seconds"], QUICK_SECONDS if options["quick"] else SECONDS, rate)
     left_s = made.left_s()
     if seconds > left_s:
         if left_s <= 0:
