@@ -1,9 +1,11 @@
 """CPU microseconds a request costs the gateway, in isolation: no sockets, no worker, no load generator beside it.
 
     python benchmarks/gateway_cpu.py [32] [--binary] [--profile]
+    python benchmarks/gateway_cpu.py --refused [--floats 500] [--binary] [--profile]
 
 The real protocol, decoder, queue, assembly, encoder and metrics run in one process between a transport that forgets
-what is written and a channel that answers at once. What is missing is the kernel's part, about as much again.
+what is written and a channel that answers at once, or, for what is refused on arrival, one that never does and before
+which more waits than can be answered in time. What is missing is the kernel's part, about as much again.
 """
 
 import argparse
@@ -38,16 +40,22 @@ from headrace.telemetry.statistics import Statistics
 
 WIDTH = models.WIDTHS[0]
 ROUNDS = 5
+HOUR_S = 3600.0
+FILLING = 4
+"""Requests that wait before those that are refused, in batches of what is run."""
 FLOAT = np.dtype("f4")
-SPEC = ModelSpec(
-    "mlp",
-    "1",
-    "onnxruntime_onnx",
-    (TensorSpec("input", Datatype.FP32, (-1, WIDTH), 0),),
-    (TensorSpec("output", Datatype.FP32, (-1, 1), 0),),
-    max_batch_size=1024,
-    joins_requests=True,
-)
+
+
+def spec_of(floats: int) -> ModelSpec:
+    return ModelSpec(
+        "mlp",
+        "1",
+        "onnxruntime_onnx",
+        (TensorSpec("input", Datatype.FP32, (-1, floats), 0),),
+        (TensorSpec("output", Datatype.FP32, (-1, 1), 0),),
+        max_batch_size=1024,
+        joins_requests=True,
+    )
 
 
 async def no_app(*_: object) -> None:
@@ -118,6 +126,13 @@ class PromptChannel:
         batch.on_done(done, self._outputs)
 
 
+class StuckChannel(PromptChannel):
+    """Answers nothing."""
+
+    def _answer(self, rows: int) -> None:
+        """It takes an hour."""
+
+
 class ReadyVersion:
     """What the catalog and the desk ask of a version."""
 
@@ -131,34 +146,51 @@ class ReadyVersion:
 
 
 class Harness:
-    """A gateway with so many connections."""
+    """A gateway with so many connections; one that is full has an hour of work before it, and no longer to do it."""
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, floats: int = WIDTH, *, is_full: bool = False) -> None:
         loop = asyncio.get_running_loop()
-        settings, clock = Settings(), time.perf_counter
+        self._loop = loop
+        settings, clock = Settings(deadline_s=HOUR_S), time.perf_counter
         observers = [Metrics(lambda: ()), Statistics(time.time)]
 
         def report(event: Event) -> None:
             for observer in observers:
                 observer(event)
 
-        pipeline = Pipeline(SPEC, Limits(settings.max_queue_bytes, settings.max_rows), clock, report)
-        self.channel = PromptChannel(loop, pipeline)
-        latency = LatencyModel({WIDTH: {1: 1e-4, 32: 2e-4}})
-        pipeline.attach([self.channel], SPEC, latency)  # type: ignore[list-item]
+        spec = spec_of(floats)
+        pipeline = Pipeline(spec, Limits(settings.max_queue_bytes, settings.max_rows), clock, report)
+        self.channel = (StuckChannel if is_full else PromptChannel)(loop, pipeline)
+        latency = LatencyModel({floats: {1: 1e-4, 32: 2e-4}})
+        if is_full:
+            latency = LatencyModel({floats: {1: HOUR_S / 4, settings.max_rows: HOUR_S / 2}})
+        pipeline.attach([self.channel], spec, latency)  # type: ignore[list-item]
         catalog = Catalog(settings, clock, report)
         catalog._models["mlp"] = {"1": ReadyVersion(pipeline)}  # type: ignore[dict-item]
-        desk = Desk(catalog, settings, clock, lambda: pipeline, report)
-        config = uvicorn.Config(no_app, ws="none", log_config=None, access_log=False, lifespan="off")
-        config.load()
-        state = ServerState()
-        self.protocols = []
-        for _ in range(connections):
-            protocol = LeanProtocol(config, state, {}, loop, desk=desk)
-            protocol.connection_made(ForgetfulTransport())
-            self.protocols.append(protocol)
+        self._desk = Desk(catalog, settings, clock, lambda: pipeline, report)
+        self._config = uvicorn.Config(no_app, ws="none", log_config=None, access_log=False, lifespan="off")
+        self._config.load()
+        self._state = ServerState()
+        self.protocols = self._connect(connections)
+        self._most_rows = settings.max_rows
 
-    async def work(self, requests: list[bytes], wanted: int) -> int:
+    def _connect(self, connections: int) -> list[LeanProtocol]:
+        found = []
+        for _ in range(connections):
+            protocol = LeanProtocol(self._config, self._state, {}, self._loop, desk=self._desk)
+            protocol.connection_made(ForgetfulTransport())
+            found.append(protocol)
+        return found
+
+    async def fill(self, requests: list[bytes]) -> None:
+        """Let more wait than can be answered in time."""
+        waiting = self._connect(FILLING * self._most_rows)
+        for protocol in waiting:
+            protocol.data_received(requests[0])
+            await asyncio.sleep(0)
+        self.waiting = waiting
+
+    async def work(self, requests: list[bytes], wanted: int, status: bytes = b"200") -> int:
         """Send on all connections, wait for all answers, again; the number of answers."""
         transport, first = ForgetfulTransport, ForgetfulTransport.answers
         at = 0
@@ -169,37 +201,46 @@ class Harness:
                 at = (at + 1) % len(requests)
             while transport.answers < due:
                 await asyncio.sleep(0)
-        assert transport.last == b"HTTP/1.1 200", f"answered {transport.last!r}"
+        assert transport.last == b"HTTP/1.1 " + status, f"answered {transport.last!r}"
         return transport.answers - first
 
 
-async def measure(batch: int, requests: list[bytes], each: int, *, is_profiled: bool) -> dict[str, object]:
-    harness = Harness(batch)
-    await harness.work(requests, each // 10)
+async def measure(given: argparse.Namespace) -> dict[str, object]:
+    requests = make_requests(given.floats, binary=given.binary)
+    status = b"503" if given.refused else b"200"
+    harness = Harness(given.batch, given.floats, is_full=given.refused)
+    if given.refused:
+        await harness.fill(requests)
+    await harness.work(requests, given.requests // 10, status)
     found = []
     for _ in range(ROUNDS):
         started = time.process_time()
-        answers = await harness.work(requests, each)
+        answers = await harness.work(requests, given.requests, status)
         found.append(1e6 * (time.process_time() - started) / answers)
-    if is_profiled:
+    if given.profile:
         with cProfile.Profile() as profile:
-            await harness.work(requests, each)
+            await harness.work(requests, given.requests, status)
         pstats.Stats(profile).sort_stats("tottime").print_stats(40)
-    return {"batch": batch, "us": found, "mean_batch": ForgetfulTransport.answers / harness.channel.batches}
+    measured: dict[str, object] = {"batch": given.batch, "us": found}
+    if given.refused:
+        body = requests[0].partition(b"\r\n\r\n")[2]
+        return {**measured, "body_bytes": len(body)}
+    return {**measured, "mean_batch": ForgetfulTransport.answers / harness.channel.batches}
 
 
-def make_requests(folder: Path, *, binary: bool) -> list[bytes]:
-    model = models.make_mlp(folder / "mlp.onnx")
-    return workloads.vectors(model, "mlp", WIDTH, binary=binary).requests
+def make_requests(floats: int, *, binary: bool) -> list[bytes]:
+    rows = workloads.rows(floats)
+    if binary:
+        return [workloads.binary_request("mlp", {"input": row.astype("f4")}, "output") for row in rows]
+    return [workloads.json_request("mlp", row) for row in rows]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("batch", nargs="?", type=int, default=32)
     parser.add_argument("--binary", action="store_true")
+    parser.add_argument("--refused", action="store_true", help="requests that are refused on arrival")
+    parser.add_argument("--floats", type=int, default=WIDTH, help="a row")
     parser.add_argument("--profile", action="store_true", help="show where the time goes")
     parser.add_argument("--requests", type=int, default=20_000, help="in each of five runs")
-    parser.add_argument("--folder", type=Path, default=Path(".bench/models"))
-    given = parser.parse_args()
-    bodies = make_requests(given.folder, binary=given.binary)
-    print(json.dumps(uvloop.run(measure(given.batch, bodies, given.requests, is_profiled=given.profile))))
+    print(json.dumps(uvloop.run(measure(parser.parse_args()))))

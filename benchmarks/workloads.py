@@ -33,14 +33,18 @@ def bare_session(model: Path, threads: int = 1, *, spins: bool = True) -> ort.In
 
 def vectors(model: Path, name: str, width: int, *, binary: bool) -> Workload:
     """Single rows of floats between 0 and 1, written with 2 to 7 digits, so that JSON bodies differ in length."""
-    rng = np.random.default_rng(1)
-    rows = [rng.random((1, width)).round(DIGITS[at % len(DIGITS)]) for at in range(INPUTS)]
-    feeds = [{"input": row.astype("f4")} for row in rows]
+    given = rows(width)
+    feeds = [{"input": row.astype("f4")} for row in given]
     if binary:
         requests = [binary_request(name, feed, "output") for feed in feeds]
     else:
-        requests = [json_request(name, row) for row in rows]
+        requests = [json_request(name, row) for row in given]
     return Workload(requests, answers(model, feeds, "output"), "output", RTOL, ATOL)
+
+
+def rows(width: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(1)
+    return [rng.random((1, width)).round(DIGITS[at % len(DIGITS)]) for at in range(INPUTS)]
 
 
 def images(model: Path, name: str, source: str, output: str) -> Workload:

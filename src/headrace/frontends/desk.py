@@ -160,10 +160,10 @@ class Desk:
         if asked is None:
             granted = best_terms(codec.config, self.deadline_s, wishes.timeout_s)
         else:
-            named = asked.tenant
-            granted = terms(
-                codec.config, self.deadline_s, asked.priority, asked.timeout_s, wishes.timeout_s
-            )
+            timeout_s, priority, named = asked
+            granted = codec.terms
+            if priority or timeout_s is not None or wishes.timeout_s is not None:
+                granted = terms(codec.config, self.deadline_s, priority, timeout_s, wishes.timeout_s)
         return codec.entry.refusal(
             Arrival(
                 peek.rows,
