@@ -22,7 +22,7 @@ COLUMNS = (
     "p99 ms",
     "p99.9 ms",
     "refused",
-    "p99 ms",
+    "their p99",
 )
 LOOKS = {"kept": "bold green", "failed": "bold red", "void": "bold red"}
 ENDS = {"gave_up": "given up", "lost": "lost", "not_sent": "never sent"}
