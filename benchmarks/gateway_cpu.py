@@ -151,7 +151,8 @@ class Harness:
     def __init__(self, connections: int, floats: int = WIDTH, *, is_full: bool = False) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
-        settings, clock = Settings(deadline_s=HOUR_S), time.perf_counter
+        settings = Settings(deadline_s=HOUR_S) if is_full else Settings()
+        clock = time.perf_counter
         observers = [Metrics(lambda: ()), Statistics(time.time)]
 
         def report(event: Event) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from os import sched_getaffinity
+from os import sched_getaffinity, sched_setaffinity
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,9 @@ MOST_MORE, HIGHER, LOWER = 6, 1.25, 1.5
 NEARLY_ALL = 0.95
 """A server of whose calls so many are good is not saturated."""
 SETTLE_S = 10.0
+
+APART, FRONT, SPREAD = ARRANGEMENTS = ("apart", "front", "spread")
+"""All of a server apart from the generator; the process that speaks HTTP apart from those that compute as well; no rule."""
 
 Crowd = list[tuple[Caller, list[bytes]]]
 """Who calls, and with which HTTP requests."""
@@ -105,11 +108,11 @@ class Pressure(Bench):
     """One run of these benchmarks.
 
     Attributes:
-        is_spread: the servers may use the generator's core too.
+        where: which cores servers have, one of ARRANGEMENTS; the generator has the last.
         peaks: server → its saturation, where a row has found it.
     """
 
-    is_spread: bool = False
+    where: str = APART
     peaks: dict[str, Peak] = field(default_factory=dict)
 
     @property
@@ -117,32 +120,53 @@ class Pressure(Bench):
         return 1 if self.is_quick else 3
 
     @property
+    def is_shared(self) -> bool:
+        """Somebody else has work on the generator's core: it must not spin there."""
+        return self.where == SPREAD or (self.where == FRONT and self.front == self.core)
+
+    @property
     def server_cores(self) -> set[int] | None:
-        """All but the generator's; None: wherever they like."""
-        if self.is_spread or self.core is None:
+        """Where a server starts, measures and computes; None: wherever it likes."""
+        everything = sched_getaffinity(0)
+        if self.where == SPREAD or self.core is None:
             return None
-        return sched_getaffinity(0) - {self.core}
+        left = everything - {self.core}
+        return left - {self.front} or left
+
+    @property
+    def front(self) -> int | None:
+        """The core of the process that speaks HTTP, where it has one apart: the generator's if there are but two."""
+        if self.where != FRONT or self.core is None:
+            return None
+        left = sorted(sched_getaffinity(0) - {self.core})
+        return left[-1] if len(left) > 1 else self.core
 
     @property
     def profiles(self) -> Path:
         """Apart from other benchmarks': what was measured on other cores does not hold here."""
-        return self.folder / "pressure" / ("profiles-spread" if self.is_spread else "profiles")
+        return self.folder / "pressure" / f"profiles-{self.where}"
 
     @property
     def pinning(self) -> str:
         """For the report."""
         if self.core is None:
             return "There is one core for everything."
-        where = (
-            "may use every core" if self.server_cores is None else f"are pinned to {named(self.server_cores)}"
-        )
-        return f"The load generator is pinned to core {self.core}; all processes of the server {where}."
+        generator = f"The load generator is pinned to core {self.core}"
+        if self.server_cores is None:
+            return f"{generator}; servers may use every core."
+        if self.front is None:
+            return f"{generator}, all processes of the server to {named(self.server_cores)}."
+        return f"""{generator}, the server's process that speaks HTTP to core {self.front}, all its others to \
+{named(self.server_cores)}."""
 
     @contextmanager
     def serving(self, subject: Subject) -> Iterator[Server]:
         """The server until the block ends, on its cores."""
         first = subject.crowd[0][1][0]
         with servers.running(subject.launch, first, self.logs, self.server_cores) as server:
+            if self.front is not None:
+                for pid in server.pids()["gateway"]:
+                    move(pid, self.front)
             yield server
 
     def poisson(self, server: Server, crowd: Crowd, rate: float, seconds: float, seed: int) -> Play:
@@ -168,7 +192,12 @@ class Pressure(Bench):
         schedule = schedules.make(arrivals, keys, whose, seconds)
         settle(server, requests[0][0])
         before = sum(map(cpu_seconds, server.pids()["all"]))
-        record = send(Address("127.0.0.1", server.port), schedule, callers, requests, core=self.core)
+        address = Address("127.0.0.1", server.port)
+        if self.is_shared and self.core is not None:
+            with servers.pinned({self.core}):
+                record = send(address, schedule, callers, requests)
+        else:
+            record = send(address, schedule, callers, requests, core=self.core)
         cpu_s = sum(map(cpu_seconds, server.pids()["all"])) - before
         play = Play(server.name, counted(record, warm_s), cpu_s / seconds)
         self.answers += int((record.status > 0).sum())
@@ -221,6 +250,12 @@ def counted(record: Record, warm_s: float) -> Record:
     for name in ("scheduled", "sent", "ended"):
         arrays[name] = arrays[name] - warm_s
     return replace(record, **arrays, seconds=record.seconds - warm_s)
+
+
+def move(pid: int, core: int) -> None:
+    """All threads of a process to a core."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        sched_setaffinity(int(thread.name), {core})
 
 
 def named(cores: set[int]) -> str:

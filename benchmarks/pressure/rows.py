@@ -17,7 +17,7 @@ import overload
 import report
 import sharing
 import tenants
-from harness import Pressure
+from harness import APART, ARRANGEMENTS, Pressure
 from report import Row
 
 from headrace.loadtest.plots import goodput_plot
@@ -37,12 +37,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"{', '.join(ROWS)}; all if none is named")
     parser.add_argument("--quick", action="store_true", help="one short round")
-    parser.add_argument("--spread", action="store_true", help="let the servers use the generator's core too")
+    parser.add_argument(
+        "--cores",
+        choices=ARRANGEMENTS,
+        default=APART,
+        help="""where servers run; the generator is pinned to the last core
+apart: all of the server on the other cores (the default)
+front: the process that speaks HTTP on a core apart from those that compute, on two cores the generator's
+spread: wherever the system puts them, the generator's core too""",
+    )
     parser.add_argument("--plot", action="store_true", help="draw the overload row into docs/pressure.svg")
     asked = parser.parse_args()
     if unknown := [name for name in asked.rows if name not in ROWS]:
         parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(ROWS)}")
-    bench = Pressure(ROOT / ".bench", is_quick=asked.quick, is_spread=asked.spread)
+    bench = Pressure(ROOT / ".bench", is_quick=asked.quick, where=asked.cores)
     folder = bench.folder / "pressure"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(bench.profiles, ignore_errors=True)  # of another version, or measured beside other work
