@@ -16,7 +16,7 @@ class Record:
 
     Attributes:
         scheduled: when it was to be sent; a retry's is when the client decided to call again, plus its pause.
-        sent: when its first byte was written.
+        sent: when it was given to a connection; to open one is the server's and the network's time.
         ended: when its last byte was read, or when the client gave up.
         status: int16, HTTP status, or GAVE_UP, LOST, NOT_SENT.
         callers: int16, index into `who`.

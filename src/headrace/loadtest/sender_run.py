@@ -23,6 +23,8 @@ MOST_SENT = 64
 """Calls sent before answers are looked at."""
 LOOK_S = 0.005
 """How often it looks for who gives up, and so how late one may be."""
+LATEST_S = 5.0
+"""What could not be sent so long after the schedule's end never is."""
 TELL_S = 1.0
 LONGEST_FAULT = 400
 PREPARATION_S, PREPARATION_A_CALL_S = 0.1, 1e-6
@@ -165,8 +167,8 @@ class Run:
         connections = Connections(address, most, self._rows.sent, self._on_ended)
         clock = time.perf_counter
         look, tell = self._rows.zero, self._rows.zero + TELL_S
-        while (now := clock()) < ends or any(self._waiting):
-            self._send_due(connections, now)
+        while (now := clock()) < ends or self._calls.next_at() < ends or any(self._waiting):
+            self._send_due(None if now > ends + LATEST_S else connections, now)
             if now >= look:
                 self._give_up(connections, now)
                 look = now + LOOK_S
@@ -183,7 +185,8 @@ class Run:
                 connections.take(0)
         connections.close()
 
-    def _send_due(self, connections: Connections, now: float) -> None:
+    def _send_due(self, connections: Connections | None, now: float) -> None:
+        """Send what is due, on these connections; without any it is written down as not sent."""
         calls, rows, requests = self._calls, self._rows, self._requests
         for _ in range(MOST_SENT):
             if calls.next_at() > now:
@@ -192,7 +195,7 @@ class Run:
             row = rows.add(scheduled, caller, key, attempt)
             said = requests[caller]
             self._waiting[caller].append(row)
-            if not connections.ask(row, said[key % len(said)]):
+            if connections is None or not connections.ask(row, said[key % len(said)]):
                 rows.sent[row] = time.perf_counter()
                 self._end(row, NOT_SENT, rows.sent[row], self._callers[caller].pause_s)
 
