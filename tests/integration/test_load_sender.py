@@ -16,7 +16,8 @@ from headrace.loadtest import schedules
 from headrace.loadtest.plan import Caller, Schedule
 from headrace.loadtest.record import GAVE_UP, LOST, NOT_SENT, Record
 from headrace.loadtest.sender import ClosedLoop, LoadTestFailed, Order, Progress, Target, send, send_closed
-from headrace.loadtest.sender_run import carry_out
+from headrace.loadtest.sender_rows import Rows
+from headrace.loadtest.sender_run import OpenCalls, Run, carry_out
 from tests.integration.load_target import OK, LoadTarget, Visit, load_target
 from tests.integration.process import children, eventually, is_running
 
@@ -227,6 +228,18 @@ def test_what_finds_no_connection_is_not_sent_and_says_so() -> None:
         record = call(target, [0.0, 0.01, 0.02], Caller(give_up_s=0.3), most=2)
     assert record.status.tolist() == [GAVE_UP, GAVE_UP, NOT_SENT]
     assert target.connections == 2
+
+
+@pytest.mark.parametrize(("late_s", "status"), [(1.0, 200), (10.0, NOT_SENT)])
+def test_a_sender_that_comes_late_leaves_out_no_call(late_s: float, status: int) -> None:
+    """It stood still for longer than the schedule was; but what is far too late says nothing of the server."""
+    started = time.perf_counter() - late_s
+    rows, load = Rows(started), plan([0.0, 0.1])
+    with load_target(answer_at_once) as target:
+        sender = Run(OpenCalls(load, [ANYBODY], started), [ANYBODY], [[REQUEST]], rows, lambda _: None)
+        address = (socket.AF_INET, ("127.0.0.1", target.port))
+        sender.run(address, 10, started + load.seconds, spins=False)
+    assert list(rows.status) == [status, status]
 
 
 @pytest.mark.parametrize(
