@@ -27,7 +27,10 @@ OTHERS = sorted(
 POLICIES = (
     "batching/policy.py",
     "batching/latency.py",
+    "admission/forecast.py",
     "admission/gate.py",
+    "admission/lag.py",
+    "admission/terms.py",
     "lifecycle/state.py",
     "lifecycle/changes.py",
 )
