@@ -166,8 +166,9 @@ class Pipeline:
     def refusal(self, arrival: Arrival) -> HeadraceError | None:
         """The reason not to take such a request in now, or None.
 
-        What the caller has not asked for is not held against it: nothing is refused while an instance is idle, and the
-        server's own deadline is never shorter than two runs. What has expired already is answered so by the queue.
+        Nothing is refused while nothing waits and an instance is idle: were l(b) ever believed too long for all
+        deadlines, no run would correct it. The server's own deadline is never shorter than two runs. What has expired
+        already is answered so by the queue.
         """
         if (refusal := self._bounds(arrival.level, arrival.nbytes)) is not None:
             return refusal
@@ -175,9 +176,7 @@ class Pipeline:
         if arrival.target - now < self._allowed.least:
             self._allowed.observe(arrival.target - arrival.arrived, now)
         is_idle = not self._queue.waiting and any(channel.is_idle for channel in self._channels)
-        if not self._channels or (is_idle and not arrival.is_asked) or self._may_be_late(arrival.level):
-            return None
-        if arrival.deadline <= now:
+        if is_idle or not self._channels or arrival.deadline <= now or self._may_be_late(arrival.level):
             return None
         expected = self._expected_s(arrival, now)
         allowed = arrival.target - now
@@ -231,7 +230,7 @@ class Pipeline:
 
     def _free_s(self, now: float) -> float:
         """Seconds until an instance can begin another run."""
-        ends = (sum_of_runs(channel.in_flight()) for channel in self._channels)
+        ends = (self._expected_end(channel) for channel in self._channels)
         return max(0.0, min(ends, default=now) - now)
 
     def _upper(self, cost: int, rows: int) -> float:
@@ -279,10 +278,22 @@ class Pipeline:
         held = []
         for channel in self._channels:
             if not channel.is_idle:
-                first, *_ = running = batches_of(channel.in_flight())
-                seconds = sum(batch.expected_s for batch in running)
-                held.append(first.sent + OVERDUE * seconds + GRACE_S)
+                since, seconds = self._running(channel)
+                held.append(since + OVERDUE * seconds + GRACE_S)
         return held
+
+    def _running(self, channel: Instance) -> tuple[float, float]:
+        """Since when the channel has been busy, and how long what it was given takes; now and 0 if it is idle."""
+        batches = [each for each in channel.in_flight() if isinstance(each, Batch)]
+        if not batches:
+            return self._clock(), 0.0
+        # Not what was expected when they were sent: more may be known by now.
+        return batches[0].sent, sum(self._upper(each.cost, each.rows) for each in batches)
+
+    def _expected_end(self, channel: Instance) -> float:
+        """When the channel should be done with what it was given."""
+        since, seconds = self._running(channel)
+        return since + seconds
 
     def attach(
         self, channels: Iterable[Instance], spec: ModelSpec, latency: LatencyModel, threads: int = 1
@@ -317,6 +328,7 @@ class Pipeline:
         """More became known of the same model; what was decoded before that travels alone."""
         self._queue.isolate()
         self.spec = spec
+        self._caps.clear()
 
     def detach(self, channels: Iterable[Instance], *, is_overdue: bool = False) -> None:
         """Their worker is gone: what it ran is tried once more, alone, or answered; what it had not begun just waits.
@@ -440,6 +452,7 @@ class Pipeline:
         """Outputs have other rows than went in, as no probe has seen: nobody can tell whose they are."""
         note = "a run gave other rows than went in, as its data has it: one request at a time"
         self.spec = replace(self.spec, joins_requests=False, notes=(*self.spec.notes, note))
+        self._caps.clear()
         self._put_back(batch.tickets)
 
     def _learn(self) -> None:
@@ -489,14 +502,14 @@ class Pipeline:
         seconds = self._upper(cost, rows)
         if not self._may_send(channel, candidates, rows, cap, now):
             return False
-        if candidates.deadline < now + seconds:
+        if candidates.deadline < now + seconds + self._pace.after_s:
             tickets = self._take_window(candidates, cap, now)
-            if not tickets:
-                return True  # nobody was left, or it is another one's turn: look again
         else:
             tickets = self._queue.take(candidates, cap, row_s)
         batch = Batch(self, tickets, cost, now)
         batch.expected_s = self._upper(cost, batch.rows)
+        if self._token is not None:
+            self._token.charge(batch.expected_s - seconds)  # fewer rows go than leave was asked for
         if candidates.is_suspect:
             self._suspect = batch
         try:
@@ -518,7 +531,7 @@ class Pipeline:
             return token is None or token.take(seconds, candidates.deadline - seconds, now)
         if token is not None and token.is_contested:
             return False  # what is staged behind the running batch would not wait for its turn
-        spare_s = candidates.deadline - sum_of_runs(channel.in_flight()) - seconds
+        spare_s = candidates.deadline - self._expected_end(channel) - seconds
         if not is_worth_staging(rows, cap, self.latency.predict(cost, rows), spare_s):
             return False
         if token is not None:
@@ -537,8 +550,9 @@ class Pipeline:
         seconds = partial(self._upper, cost)
         due = [self._due(ticket, seconds) for ticket in tickets]
         first, last = goodput_window(due, [each.request.rows for each in tickets], now, seconds, cap)
-        chosen = tickets[first:last]
-        next_run = now + seconds(sum(each.request.rows for each in chosen)) if chosen else now
+        # Not even one can be in time, as far as is known; to know better the last one is run.
+        chosen = tickets[first:last] or tickets[-1:]
+        next_run = now + seconds(sum(each.request.rows for each in chosen))
         for ticket, deadline in zip(tickets, due, strict=True):
             if ticket in chosen:
                 queue.charge(lane_of(ticket).flow, ticket.request.rows * self._cap(cost)[1])
@@ -550,8 +564,9 @@ class Pipeline:
 
     def _due(self, ticket: Ticket, seconds: Callable[[int], float]) -> float:
         """When its run has to end: never, if not even an idle server could keep what nobody asked for."""
-        is_possible = ticket.arrived + seconds(ticket.request.rows) <= ticket.deadline
-        return ticket.deadline if ticket.is_asked or is_possible else inf
+        end = ticket.deadline - self._pace.after_s
+        is_possible = ticket.arrived + seconds(ticket.request.rows) <= end
+        return end if ticket.is_asked or is_possible else inf
 
     def _put_back(self, tickets: list[Ticket]) -> None:
         for ticket in tickets:
@@ -661,14 +676,3 @@ def arrival_of(ticket: Ticket) -> Arrival:
         ticket.target,
         ticket.is_asked,
     )
-
-
-def batches_of(in_flight: Iterable[object]) -> list[Batch]:
-    """What a channel of a pipeline carries."""
-    return [each for each in in_flight if isinstance(each, Batch)]
-
-
-def sum_of_runs(in_flight: Iterable[object]) -> float:
-    """When the last of these, one after the other, should be done; in the past if there are none."""
-    batches = batches_of(in_flight)
-    return batches[0].sent + sum(batch.expected_s for batch in batches) if batches else -inf
