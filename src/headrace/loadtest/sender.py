@@ -201,7 +201,8 @@ def _run(
         [sys.executable, "-m", "headrace.loadtest.sender_process", str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        process_group=0,  # an interrupt at the terminal is for this process, which ends the other
+        # An interrupt at the terminal is for this process, which ends the other; and the kernel shares cores by session.
+        start_new_session=True,
     ) as process:
         try:
             return _listen(process, order, progress, sample)
