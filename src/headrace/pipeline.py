@@ -262,6 +262,7 @@ class Pipeline:
     def dispatch(self) -> None:
         """Send what waits to the instances that are free, the idle ones first."""
         self._dispatch_pending = False
+        self._note_begun()
         if self._queue.waiting:
             self._expire()
             for channel in self._channels:
@@ -282,13 +283,21 @@ class Pipeline:
                 held.append(since + OVERDUE * seconds + GRACE_S)
         return held
 
+    def _note_begun(self) -> None:
+        """What was staged behind a run that has ended runs now."""
+        now = self._clock()
+        for channel in self._channels:
+            for batch in channel.in_flight()[:1]:
+                if isinstance(batch, Batch):
+                    batch.begins = min(batch.begins, now)
+
     def _running(self, channel: Instance) -> tuple[float, float]:
         """Since when the channel has been busy, and how long what it was given takes; now and 0 if it is idle."""
         batches = [each for each in channel.in_flight() if isinstance(each, Batch)]
         if not batches:
             return self._clock(), 0.0
         # Not what was expected when they were sent: more may be known by now.
-        return batches[0].sent, sum(self._upper(each.cost, each.rows) for each in batches)
+        return batches[0].begins, sum(self._upper(each.cost, each.rows) for each in batches)
 
     def _expected_end(self, channel: Instance) -> float:
         """When the channel should be done with what it was given."""
@@ -364,12 +373,12 @@ class Pipeline:
             self._token.leave()
 
     def oldest_run_s(self, channels: Iterable[Instance]) -> tuple[float, float] | None:
-        """For the watchdog: seconds since the oldest batch there was sent, and seconds it was expected to take."""
+        """For the watchdog: seconds since the oldest batch there began, and seconds it was expected to take."""
         batches = [batch for channel in channels for batch in channel.in_flight() if isinstance(batch, Batch)]
         if not batches:
             return None
-        oldest = min(batches, key=lambda batch: batch.sent)
-        return self._clock() - oldest.sent, self._upper(oldest.cost, oldest.rows)
+        oldest = min(batches, key=lambda batch: batch.begins)
+        return self._clock() - oldest.begins, self._upper(oldest.cost, oldest.rows)
 
     def retry_or_refuse(self, tickets: list[Ticket], error: HeadraceError) -> None:
         """Give each ticket one more try, travelling alone; those that had theirs get the error.
@@ -506,7 +515,7 @@ class Pipeline:
             tickets = self._take_window(candidates, cap, now)
         else:
             tickets = self._queue.take(candidates, cap, row_s)
-        batch = Batch(self, tickets, cost, now)
+        batch = Batch(self, tickets, cost, now if channel.is_idle else self._expected_end(channel))
         batch.expected_s = self._upper(cost, batch.rows)
         if self._token is not None:
             self._token.charge(batch.expected_s - seconds)  # fewer rows go than leave was asked for
@@ -626,13 +635,14 @@ class Pipeline:
 class Batch:
     """Tickets that travel together, and what the watchdog needs to know of them."""
 
-    __slots__ = ("_pipeline", "cost", "expected_s", "padding", "rows", "sent", "tickets")
+    __slots__ = ("_pipeline", "begins", "cost", "expected_s", "padding", "rows", "tickets")
 
-    def __init__(self, pipeline: Pipeline, tickets: list[Ticket], cost: int, now: float) -> None:
+    def __init__(self, pipeline: Pipeline, tickets: list[Ticket], cost: int, begins: float) -> None:
         self._pipeline = pipeline
         self.tickets = tickets
         self.cost = cost
-        self.sent = now
+        # When it began, or is expected to, behind another one.
+        self.begins = begins
         self.rows = 0
         # Upper bound of its run; bytes of its inputs, and how many of them are padding.
         self.expected_s = 0.0
