@@ -143,7 +143,7 @@ def send(
         schedule: what to send and when.
         callers: what its callers are like.
         requests: what they say.
-        core: the CPU that the sender has to itself. It spins there while it waits for the next call.
+        core: the CPU that the sender has to itself. It is awake there shortly before each call.
         progress: called once a second, in this thread.
         sample: called once a second and at both ends, in this thread: values by name, for Record.samples; {} if there
             are none now.

@@ -1,4 +1,4 @@
-"""The sender's sockets: requests out on idle connections or new ones, answers in, nothing ever waited for but in one poll.
+"""The sender's sockets: requests out on idle connections or new ones, answers in, nothing waited for.
 
 A call costs one look-up, one send, one poll and one receive. What an answer's head means is remembered by its bytes, since a
 server says the same again and again.
@@ -77,10 +77,10 @@ class Connections:
             self._poll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
         return True
 
-    def take(self, timeout_s: float) -> None:
-        """What has come, waiting for something so long; not all if much has."""
+    def take(self) -> None:
+        """What has come, without waiting; not all if much has."""
         asked, heads = self._asked, self._heads
-        for fd, events in self._poll.poll(timeout_s, MOST_EVENTS):
+        for fd, events in self._poll.poll(0, MOST_EVENTS):
             if fd in self._rest and events & select.EPOLLOUT:
                 self._send_rest(fd)
             if not events & ~select.EPOLLOUT:

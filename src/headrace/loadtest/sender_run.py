@@ -29,8 +29,8 @@ TELL_S = 1.0
 LONGEST_FAULT = 400
 PREPARATION_S, PREPARATION_A_CALL_S = 0.1, 1e-6
 """How long it takes from reading the clock to the first call."""
-POLL_STEP_S = 0.001
-"""epoll waits for whole milliseconds, and rounds up."""
+SPIN_S = 0.0002
+"""How long before a call is due a sender with a core to itself is awake: it takes the kernel about so long to wake it."""
 RETRIED = REFUSALS | {LOST, GAVE_UP}
 
 
@@ -162,7 +162,7 @@ class Run:
             address: where to.
             most: connections at a time.
             ends: clock time of the schedule's end.
-            spins: never sleep less than a millisecond: for a sender with a core to itself.
+            spins: wait awake for the last of it: for a sender with a core to itself.
         """
         connections = Connections(address, most, self._rows.sent, self._on_ended)
         clock = time.perf_counter
@@ -175,14 +175,10 @@ class Run:
             if now >= tell:
                 self._tell(self._rows.progress(now))
                 tell += TELL_S
-            wait_s = min(self._calls.next_at(), look, tell) - clock()
-            if wait_s > POLL_STEP_S:
-                connections.take(wait_s - POLL_STEP_S)
-            elif wait_s > 0 and not spins:
-                select.select((connections,), (), (), wait_s)
-                connections.take(0)
-            else:
-                connections.take(0)
+            wait_s = min(self._calls.next_at(), look, tell) - clock() - (SPIN_S if spins else 0.0)
+            if wait_s > 0:
+                select.select((connections,), (), (), wait_s)  # epoll's own wait is for whole milliseconds
+            connections.take()
         connections.close()
 
     def _send_due(self, connections: Connections | None, now: float) -> None:
