@@ -70,6 +70,7 @@ class LeanProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._refusal is not None:
+            self.flow.pause_reading()  # nothing more is read: whoever goes on sending is to notice
             return
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
@@ -265,7 +266,7 @@ class LeanProtocol(HttpToolsProtocol):
         """It is the next one's turn; after the last one's, the refusal's."""
         if self.transport.is_closing() or self.flow.write_paused:
             return
-        if self.flow.read_paused:
+        if self.flow.read_paused and self._refusal is None:
             self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
