@@ -8,7 +8,7 @@ from math import ceil, isclose
 import numpy as np
 from hdrh.histogram import HdrHistogram
 
-from headrace.loadtest.record import GAVE_UP, LOST, NOT_SENT, Record
+from headrace.loadtest.record import GAVE_UP, LOST, NOT_SENT, REFUSALS, Record
 
 LAG_LIMIT_S = 0.005
 """A run whose p99 send lag passes this is void: the sender, not the server, made its latencies."""
@@ -16,7 +16,6 @@ NOT_SENT_LIMIT = 0.01
 """So is one of whose calls more than this part was never sent: the load was not what the schedule says."""
 
 
-REFUSALS = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 OUTCOMES = {GAVE_UP: "gave_up", LOST: "lost", NOT_SENT: "not_sent"}
 """What ended without an HTTP status, by name."""
 MICROSECONDS = 1e6
@@ -167,7 +166,7 @@ def windows(record: Record, width_s: float = 1.0, caller: int | None = None) -> 
         by_window(record.scheduled[chosen]),
         by_window(record.ended[served]),
         by_window(record.ended[chosen & is_good(record)]),
-        by_window(record.ended[chosen & np.isin(record.status, REFUSALS)]),
+        by_window(record.ended[chosen & np.isin(record.status, list(REFUSALS))]),
     ]
     series = []
     for at, latencies in enumerate(_by_window(record, served, width_s, count)):
@@ -287,7 +286,7 @@ def _summary(record: Record, chosen: np.ndarray, good: np.ndarray, name: str, te
             for code, count in zip(codes.tolist(), counts.tolist(), strict=True)
         },
         latency=percentiles(took[status == HTTPStatus.OK]),
-        refusal=percentiles(took[np.isin(status, REFUSALS)]),
+        refusal=percentiles(took[np.isin(status, list(REFUSALS))]),
     )
 
 

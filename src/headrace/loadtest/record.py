@@ -9,7 +9,9 @@ from headrace.loadtest.plan import Caller
 
 GAVE_UP, LOST, NOT_SENT = 0, -1, -2
 """In place of an HTTP status: the client closed, the server did, no connection was left to send on."""
-REFUSALS = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+REFUSALS = frozenset(
+    {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
+)
 """Statuses that say that the server did not take the call in, or not in time."""
 
 

@@ -7,14 +7,11 @@ from http import HTTPStatus
 import numpy as np
 
 from headrace.loadtest.plan import Caller
-from headrace.loadtest.record import GAVE_UP, NOT_SENT, Record
+from headrace.loadtest.record import GAVE_UP, NOT_SENT, REFUSALS, Record
 from headrace.loadtest.sender import Progress
 
 OUT = -3
 """In place of a status, of an attempt that has not ended."""
-REFUSALS = frozenset(
-    {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
-)
 MOST_FAULTS = 10
 
 

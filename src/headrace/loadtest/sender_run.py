@@ -13,11 +13,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from headrace.loadtest.plan import Caller, Schedule
-from headrace.loadtest.record import GAVE_UP, LOST, NOT_SENT, Record
+from headrace.loadtest.record import GAVE_UP, LOST, NOT_SENT, REFUSALS, Record
 from headrace.loadtest.sender import Address, ClosedLoop, Order, Progress, Requests, Started
 from headrace.loadtest.sender_answers import Head, retry_after
 from headrace.loadtest.sender_connections import Connections
-from headrace.loadtest.sender_rows import REFUSALS, Rows
+from headrace.loadtest.sender_rows import Rows
 
 MOST_SENT = 64
 """Calls sent before answers are looked at."""
