@@ -2,9 +2,9 @@
 
 import models
 from bench import middle, spread
-from harness import Play, Pressure, Subject, at_least, void_notes
+from harness import Curve, Play, Pressure, Subject, at_least, void_notes
 from report import Row
-from subjects import Curve, best_rate, caller, headrace, learn, said, tensor_requests
+from subjects import best_rate, caller, headrace, learn, said, tensor_requests
 
 from headrace.loadtest.plan import Caller
 

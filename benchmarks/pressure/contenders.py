@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import models
 import servers
-from harness import Pressure, Subject
+from harness import Curve, Pressure, Subject
 from servers import HERE, NotServing, TritonBatching
-from subjects import DEADLINE_S, Curve, at, caller, raw_requests, tensor_requests
+from subjects import DEADLINE_S, at, caller, raw_requests, tensor_requests
 
 MOSEC, TRITON = "mosec", "Triton core"
 SHAPES = ([models.HEAVY[0]], [models.HEAVY[-1]])
@@ -43,19 +43,31 @@ def tuned(bench: Pressure, known: Curve, rate: float) -> list[Subject]:
     """Of each the settings that reach the most at twice the rate that the best batch allows."""
     found = []
     if "mosec" not in bench.peers.missing:
-        found.append(best(bench, [mosec_for(bench, each) for each in settings(known)], rate))
+        found.append(
+            best(
+                bench,
+                [mosec_for(bench, each) for each in settings(known, 1 if bench.is_quick else TRIED)],
+                rate,
+            )
+        )
     if "nvidia-pytriton" not in bench.peers.missing:
-        found.append(best(bench, [triton_for(bench, each) for each in settings(known)], rate))
+        found.append(
+            best(
+                bench,
+                [triton_for(bench, each) for each in settings(known, 1 if bench.is_quick else TRIED)],
+                rate,
+            )
+        )
     return found
 
 
-def settings(known: Curve) -> list[Setting]:
-    """What could be answered in time behind so many runs, with batches as large as that allows."""
+def settings(known: Curve, tried: int) -> list[Setting]:
+    """What could be answered in time behind a run or two, with batches about as large as that allows."""
     found = []
     for ahead in RUNS_AHEAD:
         fitting = [rows for rows in BATCHES if (ahead + 1) * at(known, rows) <= MARGIN * DEADLINE_S]
         found += [
-            Setting(rows, ahead * rows, MARGIN * DEADLINE_S - at(known, rows)) for rows in fitting[-TRIED:]
+            Setting(rows, ahead * rows, MARGIN * DEADLINE_S - at(known, rows)) for rows in fitting[-tried:]
         ]
     return found or [Setting(1, 1, MARGIN * DEADLINE_S)]
 

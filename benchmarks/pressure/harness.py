@@ -29,7 +29,7 @@ REFUSED = (429, 503)
 LADDER = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
 QUICK_LADDER = (0.7, 0.85, 1.0)
 LADDER_S = 2.0
-MOST_MORE, HIGHER, LOWER = 6, 1.25, 1.5
+MORE, QUICK_MORE, HIGHER, LOWER = 6, 2, 1.25, 1.5
 """Steps beyond the ladder, and how much further each is."""
 NEARLY_ALL = 0.95
 """A server of whose calls so many are good is not saturated."""
@@ -52,6 +52,10 @@ class Subject:
     @property
     def name(self) -> str:
         return self.launch.name
+
+
+Curve = dict[int, float]
+"""l(b): rows → seconds."""
 
 
 class Peak(NamedTuple):
@@ -110,10 +114,12 @@ class Pressure(Bench):
     Attributes:
         where: which cores servers have, one of ARRANGEMENTS; the generator has the last.
         peaks: server → its saturation, where a row has found it.
+        curves: model → l(b) as headrace measured it before there was any load.
     """
 
     where: str = APART
     peaks: dict[str, Peak] = field(default_factory=dict)
+    curves: dict[str, Curve] = field(default_factory=dict)
 
     @property
     def rounds(self) -> int:
@@ -215,14 +221,15 @@ class Pressure(Bench):
                     whole = self.poisson(server, subject.crowd, rate, seconds, seed=round(rate)).whole
                     return rate * whole.goodput / max(1.0, whole.offered)  # without what Poisson's dice add
 
-                self.peaks[subject.name] = climb(goodput, around, QUICK_LADDER if self.is_quick else LADDER)
+                steps, more = (QUICK_LADDER, QUICK_MORE) if self.is_quick else (LADDER, MORE)
+                self.peaks[subject.name] = climb(goodput, [step * around for step in steps], more)
         return self.peaks[subject.name]
 
 
-def climb(goodput: Callable[[float], float], around: float, steps: tuple[float, ...]) -> Peak:
-    """The highest of the ladder's steps; further ones are tried where it may lie beyond them."""
-    found = [Peak(rate, goodput(rate)) for rate in (step * around for step in steps)]
-    for _ in range(MOST_MORE):
+def climb(goodput: Callable[[float], float], rates: list[float], more: int) -> Peak:
+    """The highest of the ladder's steps; so many further ones are tried where it may lie beyond them."""
+    found = [Peak(rate, goodput(rate)) for rate in rates]
+    for _ in range(more):
         found.sort()
         first, last, best = found[0], found[-1], max(found, key=lambda peak: peak.goodput)
         if best is last or last.goodput >= NEARLY_ALL * last.rate:

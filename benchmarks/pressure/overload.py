@@ -2,10 +2,10 @@
 
 import contenders
 from bench import middle, spread
-from harness import Play, Pressure, Subject, at_least, void_notes
+from harness import Curve, Play, Pressure, Subject, at_least, void_notes
 from report import Row, Target
 from servers import NotServing
-from subjects import DEADLINE_S, Curve, best_rate, heavy, learn, said
+from subjects import DEADLINE_S, best_rate, heavy, learn, said
 
 PEAK, LOADS = 0.0, (1.1, 2.0, 5.0, 10.0)
 """Times its own saturation; 0 stands for the rate at which that was found, again in each round."""

@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 
 import models
 from bench import middle, spread
-from harness import Crowd, Play, Pressure, Subject, judged, void_notes
+from harness import Crowd, Curve, Play, Pressure, Subject, judged, void_notes
 from report import Row, Target
 from scraped import DEVICE_SECONDS, Scraped, mean_rows, scraping, slower
 from servers import Server
-from subjects import Curve, best_rate, caller, headrace, learn, said, tensor_requests
+from subjects import best_rate, caller, headrace, learn, said, tensor_requests
 
 WIDTHS = {"heavy": models.HEAVY, "medium": models.MEDIUM}
 MAKE = {"heavy": models.make_heavy, "medium": models.make_medium}

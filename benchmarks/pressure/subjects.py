@@ -8,7 +8,7 @@ import models
 import numpy as np
 import servers
 import workloads
-from harness import Pressure, Subject
+from harness import Curve, Pressure, Subject
 from row_saturated import read_profiles
 from servers import Launch
 
@@ -19,9 +19,6 @@ INPUTS = 64
 PROFILE_LIMIT_S = 120.0
 PATIENCE = 2.0
 """Clients give up after so many deadlines."""
-
-Curve = dict[int, float]
-"""l(b): rows → seconds, as headrace measured it."""
 
 
 def caller(deadline_s: float, **more: Any) -> Caller:
@@ -68,21 +65,21 @@ def rows(width: int) -> list[np.ndarray]:
 
 
 def learn(bench: Pressure, subject: Subject, model: str) -> Curve:
-    """l(b) of a model on the server's cores; headrace measures it at its first start.
+    """l(b) of a model on the server's cores, as headrace measures it at its first start.
 
     Raises:
         RuntimeError: it did not finish.
     """
-    if known := curve(bench.profiles, model):
-        return known
-    bench.say(f"{subject.name} measures {model}")
-    with bench.serving(subject):
-        ends = time.perf_counter() + PROFILE_LIMIT_S
-        while not (known := curve(bench.profiles, model)) and time.perf_counter() < ends:
-            time.sleep(0.1)
-    if not known:
-        raise RuntimeError(f"headrace did not finish measuring {model}")
-    return known
+    if model not in bench.curves:
+        bench.say(f"{subject.name} measures {model}")
+        with bench.serving(subject):
+            ends = time.perf_counter() + PROFILE_LIMIT_S
+            while not (known := curve(bench.profiles, model)) and time.perf_counter() < ends:
+                time.sleep(0.1)
+        if not known:
+            raise RuntimeError(f"headrace did not finish measuring {model}")
+        bench.curves[model] = known
+    return bench.curves[model]
 
 
 def curve(profiles: Path, model: str) -> Curve:

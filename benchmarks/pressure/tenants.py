@@ -3,9 +3,9 @@
 import models
 import numpy as np
 from bench import middle, ratios, spread
-from harness import Play, Pressure, at_least, at_most, void_notes
+from harness import Curve, Play, Pressure, at_least, at_most, void_notes
 from report import Row, Target
-from subjects import DEADLINE_S, Curve, best_rate, caller, heavy, learn, said, tensor_requests
+from subjects import DEADLINE_S, best_rate, caller, heavy, learn, said, tensor_requests
 
 from headrace.loadtest.analysis import jain
 from headrace.loadtest.plan import Caller
