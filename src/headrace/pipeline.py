@@ -22,9 +22,9 @@ from headrace.batching.policy import (
     OF_TIGHTEST,
     Candidates,
     Tightest,
-    goodput_window,
     is_worth_staging,
     longest_rows,
+    window_of_level,
 )
 from headrace.batching.queue import LEAST, Lane, RequestQueue, lane_of
 from headrace.batching.ticket import State, Ticket
@@ -555,21 +555,24 @@ class Pipeline:
     def _take_window(self, candidates: Candidates, cap: int, now: float) -> list[Ticket]:
         """Take those that make the most of the device where not all can be in time; who cannot any more hears it now."""
         queue, cost = self._queue, candidates.group.cost
-        tickets = sorted(queue.take(candidates, 2 * cap), key=lambda ticket: ticket.deadline)
+        row_s = self._cap(cost)[1]
+        tickets = sorted(queue.take(candidates, 2 * cap, row_s), key=lambda ticket: ticket.deadline)
         seconds = partial(self._upper, cost)
         due = [self._due(ticket, seconds) for ticket in tickets]
-        first, last = goodput_window(due, [each.request.rows for each in tickets], now, seconds, cap)
+        rows = [ticket.request.rows for ticket in tickets]
+        is_first = [ticket.level == candidates.flow.level for ticket in tickets]
         # Not even one can be in time, as far as is known; to know better the last one is run.
-        chosen = tickets[first:last] or tickets[-1:]
-        next_run = now + seconds(sum(each.request.rows for each in chosen))
-        for ticket, deadline in zip(tickets, due, strict=True):
-            if ticket in chosen:
-                queue.charge(lane_of(ticket).flow, ticket.request.rows * self._cap(cost)[1])
-            elif deadline < next_run + seconds(ticket.request.rows):
+        chosen = window_of_level(due, rows, is_first, now, seconds, cap) or {len(tickets) - 1}
+        next_run = now + seconds(sum(rows[at] for at in chosen))
+        for at, ticket in enumerate(tickets):
+            if at in chosen:
+                continue
+            queue.charge(lane_of(ticket).flow, -rows[at] * row_s)
+            if due[at] < next_run + seconds(rows[at]):
                 self._refuse([ticket], ticket.timeout_error())
             else:
                 queue.add(ticket)
-        return chosen
+        return [tickets[at] for at in sorted(chosen)]
 
     def _due(self, ticket: Ticket, seconds: Callable[[int], float]) -> float:
         """When its run has to end: never, if not even an idle server could keep what nobody asked for."""

@@ -141,6 +141,46 @@ def goodput_window(
     return best
 
 
+def window_of_level(
+    deadlines: Sequence[float],
+    rows: Sequence[int],
+    is_first: Sequence[bool],
+    now: float,
+    seconds: Callable[[int], float],
+    cap: int,
+) -> set[int]:
+    """Which tickets to run where not all can be in time: positions; none if none can.
+
+    Those of the level whose turn it is are not given up for others, who may have more time: theirs is the goodput window.
+    What is left of its run is filled with others that are in time with it and do not make it too long.
+
+    Args:
+        deadlines: of the tickets, earliest first.
+        rows: of each.
+        is_first: whether each is of that level.
+        now: on the same clock.
+        seconds: upper bound of a run of so many rows, growing.
+        cap: rows of a run, unless one ticket alone has more.
+    """
+    mine = [at for at, first in enumerate(is_first) if first]
+    others = [at for at, first in enumerate(is_first) if not first]
+    first, last = goodput_window([deadlines[at] for at in mine], [rows[at] for at in mine], now, seconds, cap)
+    if first == last:
+        first, last = goodput_window(deadlines, rows, now, seconds, cap)
+        return set(range(first, last))
+    chosen = set(mine[first:last])
+    if not others:
+        return chosen
+    count = sum(rows[at] for at in chosen)
+    room = longest_rows(deadlines[mine[first]] - now, seconds, cap) - count
+    end = now + seconds(count + max(0, min(room, sum(rows[at] for at in others))))
+    for at in others:
+        if deadlines[at] >= end and rows[at] <= room:
+            chosen.add(at)
+            room -= rows[at]
+    return chosen
+
+
 def longest_rows(limit_s: float, seconds: Callable[[int], float], cap: int) -> int:
     """The most rows, up to the cap and at least 1, whose run stays within so many seconds."""
     low, high = 1, cap

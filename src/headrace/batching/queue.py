@@ -27,9 +27,10 @@ LaneKey = tuple[Group, bool, int, str]
 class Lane:
     """Tickets of one group and one flow, earliest deadline first. `tickets`, `rows` and `nbytes` are of those that wait."""
 
-    __slots__ = ("entries", "flow", "group", "is_alone", "latest", "rows", "tickets")
+    __slots__ = ("entries", "flow", "group", "is_alone", "key", "latest", "rows", "tickets")
 
     def __init__(self, key: LaneKey) -> None:
+        self.key = key
         self.group, self.is_alone, level, tenant = key
         self.flow = Flow(level, tenant, cost_bucket(self.group.cost))
         self.entries: list[Entry] = []
@@ -72,9 +73,10 @@ class RequestQueue:
     """
 
     def __init__(self, order: FlowOrder | None = None) -> None:
-        # The mutable state: the lanes, whether flows have ever competed, and what waits in tickets, rows and bytes.
+        # The mutable state: the lanes, the one that was last put into, whether flows have ever competed, and what waits in tickets, rows and bytes.
         self._order = order or FlowOrder({}, {})
         self._lanes: dict[LaneKey, Lane] = {}
+        self._last: Lane | None = None
         self.is_shared = False
         self._arrivals = count()
         self.waiting = 0
@@ -88,16 +90,20 @@ class RequestQueue:
         """Take a ticket in; a retry, or a request that may not share, will travel alone."""
         request = ticket.request
         key = (request.group, ticket.is_alone, ticket.level, ticket.tenant)
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._new_lane(key)
+        lane = self._last
+        # Mostly it is the one before's: comparing costs half of what hashing does.
+        if lane is None or lane.key != key:
+            lane = self._lanes.get(key) or self._new_lane(key)
+            self._last = lane
         ticket.lane = lane
-        heappush(lane.entries, (ticket.deadline, next(self._arrivals), ticket))
-        lane.latest = max(lane.latest, ticket.deadline)
+        deadline, rows = ticket.deadline, request.rows
+        heappush(lane.entries, (deadline, next(self._arrivals), ticket))
+        if deadline > lane.latest:  # noqa: PLR1730 - max() takes twice as long, and this is for every request
+            lane.latest = deadline
         lane.tickets += 1
-        lane.rows += request.rows
+        lane.rows += rows
         self.waiting += 1
-        self.rows += request.rows
+        self.rows += rows
         self.nbytes += request.nbytes
 
     def forget(self, ticket: Ticket) -> None:
@@ -154,13 +160,15 @@ class RequestQueue:
                 lanes = flows[self._order.pick(costs)]
         lane = min(lanes, key=Lane.first)
         deadline, _, ticket = lane.first()
+        if not lane.is_alone and (self.is_shared or lane.group.edges):
+            deadline = min(each.first()[0] for lanes in self._joinable(lane.group) for each in lanes)
         return Candidates(lane.group, deadline, lane.flow, lane.is_alone, lane.is_alone and ticket.is_retry)
 
     def waiting_rows(self, candidates: Candidates, limit: int) -> int:
         """How many rows could travel, as far as the limit; a ticket that travels alone fills its batch."""
         if candidates.is_alone:
             return limit
-        return min(limit, sum(lane.rows for lanes in self._joinable(candidates) for lane in lanes))
+        return min(limit, sum(lane.rows for lanes in self._joinable(candidates.group) for lane in lanes))
 
     def take(self, candidates: Candidates, max_rows: int, row_s: float = 0.0) -> list[Ticket]:
         """Take tickets out while their rows fit; the first always does.
@@ -176,7 +184,7 @@ class RequestQueue:
             return [self._pop(lane)]
         taken: list[Ticket] = []
         room = max_rows
-        for lanes in self._joinable(candidates):
+        for lanes in self._joinable(candidates.group):
             room = self._take_in_turn(lanes, candidates.flow, room, row_s, taken)
             if room <= 0:
                 break
@@ -224,9 +232,8 @@ class RequestQueue:
         flow = candidates.flow
         return self._lanes[candidates.group, candidates.is_alone, flow.level, flow.tenant]
 
-    def _joinable(self, candidates: Candidates) -> Iterator[list[Lane]]:
-        """The lanes the candidates are in: those of their own group, then those of groups that may join it."""
-        group = candidates.group
+    def _joinable(self, group: Group) -> Iterator[list[Lane]]:
+        """The lanes of which a batch can be made: those of the group, then those of groups that may join it."""
         mine = [
             lane for lane in self._lanes.values() if lane.group == group and not lane.is_alone and lane.rows
         ]
