@@ -47,6 +47,8 @@ from headrace.model_config import NOTHING_SAID, ModelConfig
 from headrace.parts import BatchOutputs, Part
 
 NANOSECONDS = 1e-9
+LONG_RUN_S, LEARN_EVERY = 1e-3, 8
+"""After a run longer than this the forecast is made anew, else after so many: there are thousands a second of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ class Pipeline:
         self._tight = Tightest()
         self._allowed = Tightest()
         self._caps: dict[int, tuple[int, float]] = {}
+        self._uppers: dict[tuple[int, int], float] = {}
         self._row_s = self._base_s = 0.0
         self._channels: list[Instance] = []
         self._threads = 1
@@ -143,20 +146,21 @@ class Pipeline:
 
     def submit(self, ticket: Ticket) -> None:
         """Take a ticket in, or refuse it at once."""
-        queue = self._queue
-        if (refusal := self._bounds(ticket.level, ticket.request.nbytes)) is not None:
-            self._refuse([ticket], refusal)
-            return
+        queue, nbytes = self._queue, ticket.request.nbytes
+        # Whether there may be a reason to refuse costs next to nothing; which it is is found out where there is.
+        refusal = None
+        if self._has_policies or queue.nbytes + nbytes > self._limits.max_queue_bytes:
+            refusal = self._bounds(ticket.level, nbytes)
         allowed_s = ticket.target - ticket.arrived
         if allowed_s < self._allowed.least:
             self._allowed.observe(allowed_s, ticket.arrived)
         if ticket.level < self._last_level:
             self._tight.observe(allowed_s, ticket.arrived)
-        if self._base_s + queue.rows * self._row_s > allowed_s:
+        if refusal is None and self._base_s + queue.rows * self._row_s > allowed_s:
             refusal = self.refusal(arrival_of(ticket))
-            if refusal is not None:
-                self._refuse([ticket], refusal)
-                return
+        if refusal is not None:
+            self._refuse([ticket], refusal)
+            return
         queue.add(ticket)
         if not self._dispatch_pending:
             # One dispatch a tick: whatever else this tick brings travels along.
@@ -235,7 +239,10 @@ class Pipeline:
 
     def _upper(self, cost: int, rows: int) -> float:
         """Upper bound of a run, 0 while nothing is known."""
-        return self.latency.upper(cost, rows) or 0.0
+        found = self._uppers.get((cost, rows))
+        if found is None:
+            found = self._uppers[cost, rows] = self.latency.upper(cost, rows) or 0.0
+        return found
 
     def _cap(self, cost: int) -> tuple[int, float]:
         """Rows worth a batch, and seconds of the device a row then takes."""
@@ -432,7 +439,8 @@ class Pipeline:
                 self._refuse([ticket], error)
         now = self._clock()
         self._pace.observe(batch.tickets[0].arrived, done.ended * NANOSECONDS, batch.expected_s, now)
-        self._learn()
+        if seconds > LONG_RUN_S or not self.batches_done % LEARN_EVERY:
+            self._learn()
         self._report(
             BatchDone(
                 self.spec.name,
@@ -467,6 +475,7 @@ class Pipeline:
     def _learn(self) -> None:
         """More is known of how long things take: what was worked out from it is worked out again."""
         self._caps.clear()
+        self._uppers.clear()
         self._allowed.forget(now := self._clock())
         self._tight.forget(now)
         longest = self.latency.longest_cost
@@ -560,7 +569,9 @@ class Pipeline:
         seconds = partial(self._upper, cost)
         due = [self._due(ticket, seconds) for ticket in tickets]
         rows = [ticket.request.rows for ticket in tickets]
-        is_first = [ticket.level == candidates.flow.level for ticket in tickets]
+        level = candidates.flow.level
+        modest = self._order.modest(level, {each.tenant for each in tickets if each.level == level}, cap * row_s)
+        is_first = [ticket.level == level and ticket.tenant in modest for ticket in tickets]
         # Not even one can be in time, as far as is known; to know better the last one is run.
         chosen = window_of_level(due, rows, is_first, now, seconds, cap) or {len(tickets) - 1}
         next_run = now + seconds(sum(rows[at] for at in chosen))

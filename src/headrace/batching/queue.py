@@ -147,9 +147,13 @@ class RequestQueue:
         Args:
             seconds: what the next batch of a lane would take of the device; asked only where flows compete.
         """
-        flows = self.backlog()
-        if not flows:
+        if not self.waiting:
             return None
+        if len(self._lanes) == 1 and not self.is_shared:
+            (lane,) = self._lanes.values()
+            deadline, _, ticket = lane.first()
+            return Candidates(lane.group, deadline, lane.flow, lane.is_alone, lane.is_alone and ticket.is_retry)
+        flows = self.backlog()
         lanes = next(iter(flows.values()))
         if self.is_shared:
             self._order.want(flows)
@@ -168,6 +172,8 @@ class RequestQueue:
         """How many rows could travel, as far as the limit; a ticket that travels alone fills its batch."""
         if candidates.is_alone:
             return limit
+        if len(self._lanes) == 1:
+            return min(limit, self.rows)
         return min(limit, sum(lane.rows for lanes in self._joinable(candidates.group) for lane in lanes))
 
     def take(self, candidates: Candidates, max_rows: int, row_s: float = 0.0) -> list[Ticket]:
@@ -178,11 +184,15 @@ class RequestQueue:
         """
         if len(self._lanes) > MOST_EMPTY:
             self._lanes = {key: lane for key, lane in self._lanes.items() if lane.tickets}
+            self._last = None
         if candidates.is_alone:
             lane = self._lane(candidates)
             self._charge(lane, row_s)
             return [self._pop(lane)]
         taken: list[Ticket] = []
+        if len(self._lanes) == 1:
+            self._take_from(self._lane(candidates), max_rows, row_s, taken)
+            return taken
         room = max_rows
         for lanes in self._joinable(candidates.group):
             room = self._take_in_turn(lanes, candidates.flow, room, row_s, taken)
@@ -199,6 +209,7 @@ class RequestQueue:
         """All that waits will travel alone: what it was grouped by no longer holds."""
         tickets = self._take_out()
         self._lanes.clear()
+        self._last = None
         for ticket in tickets:
             ticket.is_alone = True
             self.add(ticket)
@@ -207,6 +218,7 @@ class RequestQueue:
         """Take everything out, in no particular order."""
         tickets = self._take_out()
         self._lanes.clear()
+        self._last = None
         return tickets
 
     def rows_ahead(self, flow: Flow, deadline: float) -> int:
