@@ -24,7 +24,7 @@ from headrace.batching.policy import (
     Tightest,
     is_worth_staging,
     longest_rows,
-    window_of_level,
+    window_of_turn,
 )
 from headrace.batching.queue import LEAST, Lane, RequestQueue, lane_of
 from headrace.batching.ticket import State, Ticket
@@ -570,10 +570,12 @@ class Pipeline:
         due = [self._due(ticket, seconds) for ticket in tickets]
         rows = [ticket.request.rows for ticket in tickets]
         level = candidates.flow.level
-        modest = self._order.modest(level, {each.tenant for each in tickets if each.level == level}, cap * row_s)
+        modest = self._order.modest(
+            level, {each.tenant for each in tickets if each.level == level}, cap * row_s
+        )
         is_first = [ticket.level == level and ticket.tenant in modest for ticket in tickets]
         # Not even one can be in time, as far as is known; to know better the last one is run.
-        chosen = window_of_level(due, rows, is_first, now, seconds, cap) or {len(tickets) - 1}
+        chosen = window_of_turn(due, rows, is_first, now, seconds, cap) or {len(tickets) - 1}
         next_run = now + seconds(sum(rows[at] for at in chosen))
         for at, ticket in enumerate(tickets):
             if at in chosen:

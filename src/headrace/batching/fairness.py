@@ -130,6 +130,19 @@ class FlowOrder:
         self._tenants_at(level).charge(tenant, seconds)
         self._buckets_at(level, tenant).charge(bucket, seconds)
 
+    def modest(self, level: int, tenants: Collection[str], seconds: float) -> set[str]:
+        """Those tenants of a level that are not ahead of the least of them by more than their part of so many seconds.
+
+        Args:
+            level: theirs.
+            tenants: at least one.
+            seconds: of the device, that all of them have between them.
+        """
+        order = self._tenants_at(level)
+        leads = {tenant: order.lead(tenant) for tenant in tenants}
+        most = min(leads.values()) + seconds / sum(map(self.tenant_weight, tenants))
+        return {tenant for tenant, lead in leads.items() if lead <= most}
+
     def _tenants_at(self, level: int) -> FairOrder[str]:
         if (order := self._tenants.get(level)) is None:
             order = self._tenants[level] = FairOrder(self.tenant_weight)

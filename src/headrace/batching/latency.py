@@ -18,7 +18,8 @@ KEPT = 16
 REFIT_AFTER = 8
 """Runs between two fits of a curve."""
 QUANTILE, STEP = 0.95, 0.02
-LEAST_FACTOR = 1.05
+LEAST_FACTOR, MOST_FACTOR = 1.05, 2.0
+"""The factor comes down twenty times slower than it went up: a bad minute must not be believed for an hour."""
 SHORTEST_S = 1e-9
 WORTH_CAPPING_S = 1e-3
 """Shorter runs are not capped by throughput: the gateway's work a batch would outweigh what is won."""
@@ -51,7 +52,7 @@ class LatencyModel:
         if (predicted := self.predict(cost, rows)) is not None:
             exceeded = seconds > predicted * self._factor
             self._factor += STEP * (QUANTILE if exceeded else QUANTILE - 1)
-            self._factor = max(LEAST_FACTOR, self._factor)
+            self._factor = min(MOST_FACTOR, max(LEAST_FACTOR, self._factor))
         self._remember(cost, rows, seconds)
 
     def predict(self, cost: int, rows: int) -> float | None:

@@ -107,6 +107,7 @@ def goodput_window(
     now: float,
     seconds: Callable[[int], float],
     cap: int,
+    base: int = 0,
 ) -> tuple[int, int]:
     """Which tickets to run where not all can be in time: those from `first` to `last`, exclusive; equal if none can.
 
@@ -119,9 +120,10 @@ def goodput_window(
         now: on the same clock.
         seconds: upper bound of a run of so many rows, growing.
         cap: rows of a run, unless one ticket alone has more.
+        base: rows that are in the run already.
     """
     total = list(accumulate(rows, initial=0))
-    table = [seconds(count) for count in range(1, min(cap, total[-1]) + 1)]
+    table = [seconds(base + count) for count in range(1, min(cap - base, total[-1]) + 1)]
     best, most = (0, 0), 0.0
     for first in range(min(len(rows), MOST_HEADS)):
         allowed_s = deadlines[first] - now
@@ -129,10 +131,10 @@ def goodput_window(
         last = bisect_right(total, total[first] + fit) - 1
         if last <= first:
             # One ticket of more rows than the cap travels alone.
-            if rows[first] <= cap or seconds(rows[first]) > allowed_s:
+            if base or rows[first] <= cap or seconds(rows[first]) > allowed_s:
                 continue
             last = first + 1
-        count = total[last] - total[first]
+        count = base + total[last] - total[first]
         rate = max(1, count) / max(seconds(count), SHORTEST_S)  # a request may bring no rows
         if rate > most * WORTH_MOVING:
             best, most = (first, last), rate
@@ -141,7 +143,7 @@ def goodput_window(
     return best
 
 
-def window_of_level(
+def window_of_turn(
     deadlines: Sequence[float],
     rows: Sequence[int],
     is_first: Sequence[bool],
@@ -151,13 +153,14 @@ def window_of_level(
 ) -> set[int]:
     """Which tickets to run where not all can be in time: positions; none if none can.
 
-    Those of the level whose turn it is are not given up for others, who may have more time: theirs is the goodput window.
-    What is left of its run is filled with others that are in time with it and do not make it too long.
+    Those whose turn it is (of the level that is to go first, tenants that have not had more than their share) are not
+    given up for others: theirs is the goodput window. What is left of its run is filled with others that are in time
+    with it and do not make it too long.
 
     Args:
         deadlines: of the tickets, earliest first.
         rows: of each.
-        is_first: whether each is of that level.
+        is_first: whether it is each one's turn.
         now: on the same clock.
         seconds: upper bound of a run of so many rows, growing.
         cap: rows of a run, unless one ticket alone has more.
@@ -169,15 +172,13 @@ def window_of_level(
         first, last = goodput_window(deadlines, rows, now, seconds, cap)
         return set(range(first, last))
     chosen = set(mine[first:last])
-    if not others:
-        return chosen
-    count = sum(rows[at] for at in chosen)
-    room = longest_rows(deadlines[mine[first]] - now, seconds, cap) - count
-    end = now + seconds(count + max(0, min(room, sum(rows[at] for at in others))))
-    for at in others:
-        if deadlines[at] >= end and rows[at] <= room:
-            chosen.add(at)
-            room -= rows[at]
+    base = sum(rows[at] for at in chosen)
+    longest = longest_rows(deadlines[mine[first]] - now, seconds, cap)
+    if others and base < longest:
+        first, last = goodput_window(
+            [deadlines[at] for at in others], [rows[at] for at in others], now, seconds, longest, base
+        )
+        chosen.update(others[first:last])
     return chosen
 
 

@@ -152,7 +152,9 @@ class RequestQueue:
         if len(self._lanes) == 1 and not self.is_shared:
             (lane,) = self._lanes.values()
             deadline, _, ticket = lane.first()
-            return Candidates(lane.group, deadline, lane.flow, lane.is_alone, lane.is_alone and ticket.is_retry)
+            return Candidates(
+                lane.group, deadline, lane.flow, lane.is_alone, lane.is_alone and ticket.is_retry
+            )
         flows = self.backlog()
         lanes = next(iter(flows.values()))
         if self.is_shared:
