@@ -19,6 +19,14 @@ def test_most_requests_wish_for_nothing():
     assert wishes(accept_encoding=b"gzip, deflate", content_encoding=b"identity") is None
 
 
+@pytest.mark.parametrize(
+    ("value", "level"), [(b"1", 1), (b" 3 ", 3), (b"-1", 0), (b"high", 0), (b"9" * 99, 0)]
+)
+def test_a_priority_is_a_level_or_nothing(value, level):
+    found = wishes(x_request_priority=value)
+    assert (found.priority if found else 0) == level
+
+
 def test_what_is_wished_for_is_read():
     assert wishes(
         content_encoding=b"gzip",

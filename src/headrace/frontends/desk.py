@@ -142,9 +142,8 @@ class Desk:
         if wishes is NO_WISHES and request.timeout_s is None and not request.priority:
             granted = codec.terms
         else:
-            granted = terms(
-                codec.config, self.deadline_s, request.priority, request.timeout_s, wishes.timeout_s
-            )
+            priority = request.priority or wishes.priority
+            granted = terms(codec.config, self.deadline_s, priority, request.timeout_s, wishes.timeout_s)
         level, allowed_s, target_s, is_asked, error = granted
         ticket = Ticket(request, reply, started, started + allowed_s, error)
         ticket.level = level
@@ -161,6 +160,7 @@ class Desk:
             granted = best_terms(codec.config, self.deadline_s, wishes.timeout_s)
         else:
             timeout_s, priority, named = asked
+            priority = priority or wishes.priority
             granted = codec.terms
             if priority or timeout_s is not None or wishes.timeout_s is not None:
                 granted = terms(codec.config, self.deadline_s, priority, timeout_s, wishes.timeout_s)

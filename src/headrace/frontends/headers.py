@@ -10,6 +10,7 @@ from headrace.protocol.compression import Coding, coding_for_answer, coding_of_b
 
 MILLISECONDS = 1e-3
 NUMBER = re.compile(rb"-?[0-9]{1,19}")
+LONGEST_PRIORITY = 9
 LARGEST_INT32 = (1 << 31) - 1
 REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 """What is echoed: visible ASCII of a length that fits a line of a log."""
@@ -24,6 +25,7 @@ class Wishes(NamedTuple):
         answer_coding: what the answer is to be compressed with.
         request_id: to be echoed.
         tenant: whose the request is, by its API key or the tenant header.
+        priority: its level, 1 first; 0 where none is named.
     """
 
     timeout_s: float | None = None
@@ -31,6 +33,7 @@ class Wishes(NamedTuple):
     answer_coding: Coding | None = None
     request_id: bytes | None = None
     tenant: str | None = None
+    priority: int = 0
 
 
 NO_WISHES = Wishes()
@@ -91,6 +94,8 @@ def read_wishes(headers: list[tuple[bytes, bytes]], tenants: Tenants) -> Wishes 
             accepted.append(value.decode("latin-1"))
         elif name == b"x-request-id":
             wishes = wishes._replace(request_id=read_request_id(value))
+        elif name == b"x-request-priority":
+            wishes = wishes._replace(priority=read_priority(value))
     if accepted:
         wishes = wishes._replace(answer_coding=coding_for_answer(",".join(accepted)))
     return None if wishes == NO_WISHES else wishes
@@ -109,6 +114,12 @@ def read_request_id(value: bytes) -> bytes | None:
     """An id that can be echoed, or None."""
     text = value.strip()
     return text if REQUEST_ID.fullmatch(text) else None
+
+
+def read_priority(value: bytes) -> int:
+    """A priority level; 0 for what is none."""
+    text = value.strip()
+    return int(text) if text.isdigit() and len(text) <= LONGEST_PRIORITY else 0
 
 
 def read_header_length(value: bytes) -> int:
@@ -137,5 +148,7 @@ TIMEOUTS: dict[bytes, Callable[[bytes], float | None]] = {
     b"x-envoy-expected-rq-timeout-ms": lambda value: number(value, MILLISECONDS),
 }
 """Headers that set a deadline, with how to read them as seconds."""
-WISHES = frozenset({*TIMEOUTS, b"content-encoding", b"accept-encoding", b"x-request-id"})
+WISHES = frozenset(
+    {*TIMEOUTS, b"content-encoding", b"accept-encoding", b"x-request-id", b"x-request-priority"}
+)
 """Headers of what most requests do not ask for."""

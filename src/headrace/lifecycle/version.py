@@ -8,7 +8,7 @@ from typing import Any
 
 from headrace.admission.device import Device
 from headrace.backends.registry import IN_PROCESSES
-from headrace.batching.latency import LatencyModel
+from headrace.batching.latency import LatencyModel, cost_bucket
 from headrace.config import Settings
 from headrace.errors import HeadraceError, NotReady, ServerExiting
 from headrace.events import (
@@ -32,6 +32,8 @@ from headrace.pipeline import Limits, Pipeline
 from headrace.repository.source import Source
 from headrace.transforms.kinds import MOST_ROWS, item_limit_s
 
+Latencies = dict[int, dict[int, float]]
+"""Cost of a row → rows → seconds."""
 HANGS_AFTER = 10
 """A run that takes so many times its usual upper bound is hanging; two may be in flight one after the other."""
 
@@ -52,6 +54,19 @@ def device_weight(source: Source, settings: Settings) -> float:
     """A model's weight beside others on their device, its skill's priority counted in."""
     said = settings.weights.get(source.name, source.config.weight)
     return said * OF_PRIORITY.get(source.config.priority, 1.0)
+
+
+def worth_keeping(measured: Profile, learned: Latencies) -> Latencies:
+    """What the next start is to know of l(b): a quiet measurement is not replaced by what was seen under load."""
+    if measured.is_noisy:
+        return learned
+    kept = {cost: dict(sizes) for cost, sizes in measured.latencies.items()}
+    for cost, sizes in learned.items():
+        known = next((each for each in kept if cost_bucket(each) == cost_bucket(cost)), cost)
+        found = kept.setdefault(known, {})
+        measured_sizes = {rows.bit_length() for rows in found}
+        found.update({rows: took for rows, took in sizes.items() if rows.bit_length() not in measured_sizes})
+    return kept
 
 
 def declared(spec: ModelSpec) -> list[tuple[str, Datatype]]:
@@ -388,7 +403,7 @@ class ModelVersion:
                 self._profile.spec,
                 self._profile.instances,
                 self._profile.threads,
-                self.pipeline.latency.known(),
+                worth_keeping(self._profile, self.pipeline.latency.known()),
                 self._profile.is_noisy,
             )
             ProfileStore(self._settings.profile_dir).write(self._key, learned)
