@@ -34,6 +34,15 @@ class BatchDone:
 
 
 @dataclass(frozen=True, slots=True)
+class TransformsDone:
+    """A run of a skill's transform worker: what it took of the device, as `shares` of BatchDone."""
+
+    model: str
+    version: str
+    shares: tuple[tuple[str, int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RequestsFailed:
     """Requests were answered with an error; reason is the error's code."""
 
@@ -91,6 +100,7 @@ class VersionForgotten:
 
 Event = (
     BatchDone
+    | TransformsDone
     | RequestsFailed
     | RequestsDropped
     | VersionChanged

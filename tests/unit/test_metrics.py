@@ -11,6 +11,7 @@ from headrace.events import (
     BatchDone,
     RequestsDropped,
     RequestsFailed,
+    TransformsDone,
     VersionChanged,
     VersionForgotten,
     WorkerDied,
@@ -117,6 +118,12 @@ def test_device_time_is_counted_by_tenant_and_length_bucket():
         run_of(("acme", 5, 0.125), ("acme", 10, 2.0)),
     )
     assert device_seconds(metrics) == {("acme", "8"): 0.375, ("acme", "10"): 2.5, ("", "10"): 1.0}
+
+
+def test_the_time_of_a_skills_transforms_is_counted_beside_its_models_and_is_no_answer():
+    metrics = metrics_after(run_of(("acme", 8, 0.25)), TransformsDone("m", "1", (("acme", 1, 0.5),)))
+    assert device_seconds(metrics) == {("acme", "8"): 0.75}
+    assert sample(metrics, "inference_requests_total", outcome="ok") == 1
 
 
 def test_tenants_and_lengths_have_a_bound_and_no_second_is_lost():

@@ -12,10 +12,12 @@ from headrace.batching.latency import LatencyModel, cost_bucket
 from headrace.config import Settings
 from headrace.errors import HeadraceError, NotReady, ServerExiting
 from headrace.events import (
+    BatchDone,
     Event,
     FilesChanged,
     RequestsDropped,
     RequestsFailed,
+    TransformsDone,
     VersionChanged,
     WorkerDied,
 )
@@ -334,6 +336,8 @@ class ModelVersion:
         """What the transforms' version reports: its failures are this one's, its answers go on to the next stage."""
         if isinstance(event, WorkerDied | FilesChanged | RequestsFailed | RequestsDropped):
             self._report(event)
+        if isinstance(event, BatchDone):
+            self._report(TransformsDone(event.model, event.version, event.shares))
         if not isinstance(event, VersionChanged):
             return
         if event.state == VersionState.UNAVAILABLE and self.state is not VersionState.UNLOADING:

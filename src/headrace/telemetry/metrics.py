@@ -24,12 +24,13 @@ from headrace.events import (
     Event,
     RequestsDropped,
     RequestsFailed,
+    TransformsDone,
     VersionChanged,
     VersionForgotten,
     WorkerDied,
 )
 from headrace.telemetry import triton
-from headrace.telemetry.device_time import DeviceTime
+from headrace.telemetry.device_time import DeviceTime, Share
 from headrace.telemetry.statistics import Statistics
 
 LABELS = ("skill", "version")
@@ -154,6 +155,8 @@ class Metrics:
         match event:
             case BatchDone():
                 self._count_batch(event)
+            case TransformsDone(model, version, shares):
+                self._count_device_time((model, version), shares)
             case RequestsFailed(model, version, reason, waits):
                 self._count(model, version, reason, len(waits))
             case RequestsDropped(model, version, count):
@@ -235,13 +238,15 @@ class Metrics:
                 histogram = self._histograms[name][key] = Histogram(bounds)
             histogram.observe(values)
         self._count(event.model, event.version, "ok", len(event.latencies))
-        if event.shares:
-            times = self._device_time.get(key)
-            if times is None:
-                times = self._device_time[key] = DeviceTime(self._tenants)
-            times.add(event.shares)
+        self._count_device_time(key, event.shares)
         nbytes, padded = self._bytes.get(key, (0, 0))
         self._bytes[key] = nbytes + event.padding[0], padded + event.padding[1]
+
+    def _count_device_time(self, key: Key, shares: tuple[Share, ...]) -> None:
+        times = self._device_time.get(key)
+        if times is None:
+            times = self._device_time[key] = DeviceTime(self._tenants)
+        times.add(shares)
 
     def _forget(self, key: Key) -> None:
         for histograms in self._histograms.values():
