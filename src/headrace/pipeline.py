@@ -127,6 +127,7 @@ class Pipeline:
         self._dispatch_pending = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = inf
+        self._has_staged = False
         self._suspect: Batch | None = None
         self.batches_done = 0
 
@@ -269,7 +270,8 @@ class Pipeline:
     def dispatch(self) -> None:
         """Send what waits to the instances that are free, the idle ones first."""
         self._dispatch_pending = False
-        self._note_begun()
+        if self._has_staged:
+            self._note_begun()
         if self._queue.waiting:
             self._expire()
             for channel in self._channels:
@@ -293,9 +295,12 @@ class Pipeline:
     def _note_begun(self) -> None:
         """What was staged behind a run that has ended runs now."""
         now = self._clock()
+        self._has_staged = False
         for channel in self._channels:
-            for batch in channel.in_flight()[:1]:
-                if isinstance(batch, Batch):
+            for at, batch in enumerate(channel.in_flight()):
+                if at:
+                    self._has_staged = True
+                elif isinstance(batch, Batch):
                     batch.begins = min(batch.begins, now)
 
     def _running(self, channel: Instance) -> tuple[float, float]:
@@ -554,6 +559,7 @@ class Pipeline:
             return False
         if token is not None:
             token.charge(seconds)
+        self._has_staged = True
         return True
 
     def _next_run_s(self, lane: Lane) -> float:
