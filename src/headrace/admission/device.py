@@ -141,17 +141,26 @@ class Device:
         if self._is_passing:
             return  # whoever has just been given its turn looks for the next one; the loop below goes on itself
         self._is_passing = True
-        while self._waiting:
-            now = self._clock()
-            token = self._whose_turn(now)
-            if not self._has_room(token, now):
-                self._watch_holders(now)
-                break
-            del self._waiting[token]
-            token.is_granted = True
+        try:
+            while self._waiting and self._pass_to_next():
+                pass
+        finally:
+            self._is_passing = False
+
+    def _pass_to_next(self) -> bool:
+        """It is somebody's turn, and there is room: it goes. False if not."""
+        now = self._clock()
+        token = self._whose_turn(now)
+        if not self._has_room(token, now):
+            self._watch_holders(now)
+            return False
+        del self._waiting[token]
+        token.is_granted = True
+        try:
             token.user.dispatch()
+        finally:
             token.is_granted = False  # it may have had nothing to send after all
-        self._is_passing = False
+        return True
 
     def tightest_beside(self, token: Token, now: float) -> float | None:
         tight = [
@@ -165,16 +174,21 @@ class Device:
         self._waiting.pop(token, None)
         self._running[token] = None
         token.last_run = now
-        self._order.want([token, *self._waiting])
+        self._note_wanting(token)
         self._order.charge(token, seconds * self.part(token.cores))
 
     def _within_share(self, token: Token) -> bool:
-        self._order.want(self._waiting)
+        self._note_wanting()
         return self._order.lead(token) <= AHEAD_S
+
+    def _note_wanting(self, *begin: Token) -> None:
+        """Who runs wants its turns as much as who waits: between two runs it has not been idle."""
+        running = (each for each in self._running if each.user.holds_until())
+        self._order.want([*begin, *self._waiting, *running])
 
     def _whose_turn(self, now: float) -> Token:
         """By share; but who would miss its deadline behind that one goes first, if it is not far ahead of its share."""
-        self._order.want(self._waiting)
+        self._note_wanting()
         chosen = self._order.pick({token: token.wants_s for token in self._waiting})
         until = now + chosen.wants_s
         urgent = [
@@ -200,10 +214,12 @@ class Device:
 
     def _watch_holders(self, now: float) -> None:
         """Look again when the first of those that hold the cores has hung long enough."""
-        if self._alarm is None:
-            untils = [until for each in self._running for until in each.user.holds_until() if until > now]
-            if untils:
-                self._alarm = self._loop.call_later(min(untils) - now, self._on_alarm)
+        untils = [until for each in self._running for until in each.user.holds_until() if until > now]
+        if not untils or (self._alarm is not None and self._alarm.when() <= min(untils)):
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(self._loop.time() + min(untils) - now, self._on_alarm)
 
     def _on_alarm(self) -> None:
         self._alarm = None
