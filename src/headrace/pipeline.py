@@ -17,7 +17,7 @@ from headrace.admission.forecast import Arrival, Pace, expected_s, fair_ahead_s
 from headrace.admission.gate import admit
 from headrace.batching.assemble import failures, has_rows, place_inputs, read_outputs
 from headrace.batching.fairness import Flow, FlowOrder, shares
-from headrace.batching.latency import LatencyModel, cost_bucket
+from headrace.batching.latency import ENOUGH, LatencyModel, cost_bucket
 from headrace.batching.policy import (
     OF_TIGHTEST,
     Candidates,
@@ -120,6 +120,7 @@ class Pipeline:
         self._tight = Tightest()
         self._allowed = Tightest()
         self._caps: dict[int, tuple[int, float]] = {}
+        self._mosts: dict[int, int] = {}
         self._uppers: dict[tuple[int, int], float] = {}
         self._row_s = self._base_s = 0.0
         self._channels: list[Instance] = []
@@ -249,15 +250,26 @@ class Pipeline:
         """Rows worth a batch, and seconds of the device a row then takes."""
         found = self._caps.get(cost)
         if found is None:
-            limit = min(self._limits.max_rows, self.spec.max_batch_size) if self.spec.joins_requests else 1
-            cap = self.latency.best_rows(cost, max(1, limit))
-            tight = self._tight.at(now := self._clock())
-            beside = self._token.tightest_beside(now) if self._token is not None else None
-            tightest = min((each for each in (tight, beside) if each is not None), default=None)
-            if tightest is not None:
-                cap = longest_rows(OF_TIGHTEST * tightest, partial(self._upper, cost), cap)
+            cap = self._best_rows(cost, ENOUGH)
             found = self._caps[cost] = (cap, self._upper(cost, cap) / cap)
         return found
+
+    def _most(self, cost: int) -> int:
+        """Rows of a batch where there are more of them waiting than are worth one: then the last part counts too."""
+        found = self._mosts.get(cost)
+        if found is None:
+            found = self._mosts[cost] = self._best_rows(cost, 1.0)
+        return found
+
+    def _best_rows(self, cost: int, enough: float) -> int:
+        limit = min(self._limits.max_rows, self.spec.max_batch_size) if self.spec.joins_requests else 1
+        rows = self.latency.best_rows(cost, max(1, limit), enough)
+        tight = self._tight.at(now := self._clock())
+        beside = self._token.tightest_beside(now) if self._token is not None else None
+        tightest = min((each for each in (tight, beside) if each is not None), default=None)
+        if tightest is not None:
+            rows = longest_rows(OF_TIGHTEST * tightest, partial(self._upper, cost), rows)
+        return rows
 
     def drop(self, ticket: Ticket) -> None:
         """The client is gone: the ticket is not run if it still waits."""
@@ -350,6 +362,7 @@ class Pipeline:
         self._queue.isolate()
         self.spec = spec
         self._caps.clear()
+        self._mosts.clear()
 
     def detach(self, channels: Iterable[Instance], *, is_overdue: bool = False) -> None:
         """Their worker is gone: what it ran is tried once more, alone, or answered; what it had not begun just waits.
@@ -475,11 +488,13 @@ class Pipeline:
         note = "a run gave other rows than went in, as its data has it: one request at a time"
         self.spec = replace(self.spec, joins_requests=False, notes=(*self.spec.notes, note))
         self._caps.clear()
+        self._mosts.clear()
         self._put_back(batch.tickets)
 
     def _learn(self) -> None:
         """More is known of how long things take: what was worked out from it is worked out again."""
         self._caps.clear()
+        self._mosts.clear()
         self._uppers.clear()
         self._allowed.forget(now := self._clock())
         self._tight.forget(now)
@@ -521,6 +536,8 @@ class Pipeline:
         now = self._clock()
         cost = candidates.group.cost
         cap, row_s = self._cap(cost)
+        if self._queue.rows >= 2 * cap and self._queue.waiting_rows(candidates, 2 * cap) == 2 * cap:
+            cap = max(cap, self._most(cost))
         rows = self._queue.waiting_rows(candidates, cap)
         seconds = self._upper(cost, rows)
         if not self._may_send(channel, candidates, rows, cap, now):

@@ -69,8 +69,14 @@ class LatencyModel:
         predicted = self.predict(cost, rows)
         return None if predicted is None else predicted * self._factor
 
-    def best_rows(self, cost: int, limit: int) -> int:
-        """Rows worth a batch: more would take longer and bring next to nothing."""
+    def best_rows(self, cost: int, limit: int, enough: float = ENOUGH) -> int:
+        """Rows worth a batch: more would take longer and bring next to nothing.
+
+        Args:
+            cost: of a row.
+            limit: no more than this.
+            enough: the smallest batch with so much of the best throughput is chosen; 1 for the best itself.
+        """
         bucket = self._nearest(cost)
         if bucket is None:
             return limit
@@ -79,9 +85,9 @@ class LatencyModel:
             return limit
         throughputs = [rows / seconds for rows, seconds in curve]
         best = max(throughputs)
-        if throughputs[-1] == best and (len(curve) == 1 or throughputs[-2] < ENOUGH * best):
+        if throughputs[-1] == best and (len(curve) == 1 or throughputs[-2] < enough * best):
             return min(limit, 2 * round(curve[-1][0]))  # it still grows: try more
-        chosen = next(at for at, each in enumerate(throughputs) if each >= ENOUGH * best)
+        chosen = next(at for at, each in enumerate(throughputs) if each >= enough * best)
         return min(limit, max(1, round(curve[chosen][0])))
 
     @property
