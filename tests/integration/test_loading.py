@@ -1,6 +1,7 @@
 """Models that cannot be loaded say why in the index; everything beside them is served."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import uvicorn
 from headrace.errors import ConfigurationError
 from headrace.testing import run_server
 from tests.integration import graphs
+from tests.integration.process import children, serving
 from tests.integration.wire import Wire, tensor
 
 pytestmark = pytest.mark.integration
@@ -209,3 +211,14 @@ def test_a_server_that_says_it_has_started_takes_connections(
         Wire(server.host, server.port) as wire,
     ):
         assert wire.get("/v2/health/live").status == 200
+
+
+def test_the_gateway_goes_before_its_workers_where_both_want_a_core(tmp_path: Path, profiles: Path) -> None:
+    graphs.mlp(tmp_path / "good.onnx")
+    with serving([tmp_path], profiles) as process:
+        (worker,) = (
+            pid
+            for pid in children(process.pid)
+            if b"headrace: worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
+        assert os.getpriority(os.PRIO_PROCESS, worker) > os.getpriority(os.PRIO_PROCESS, process.pid)
