@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 import pytest_asyncio
+import traffic
 from fakes import Path
 
 
@@ -19,3 +20,17 @@ async def path():
     made = Path(asyncio.get_running_loop().time)
     yield made
     made.close()
+
+
+@pytest_asyncio.fixture
+async def serve():
+    """Serves models of a law, as traffic.serve does."""
+    made = []
+
+    def begin(law, **more):
+        made.append(traffic.serve(law, **more))
+        return made[-1]
+
+    yield begin
+    for served in made:
+        served.close()
