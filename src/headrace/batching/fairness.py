@@ -166,14 +166,15 @@ def shares(levels: Iterable[int], reserved: Mapping[int, float | None]) -> dict[
 
     Args:
         levels: all there are.
-        reserved: what each was promised; None or missing for nearly all of what is left, for the last for all of it.
+        reserved: what each was promised; None or missing for nearly all of what nobody was promised, for the last for
+            all of it.
     """
-    found, left = {}, 1.0
     ordered = sorted(levels)
+    promised = {level: share for level in ordered if (share := reserved.get(level)) is not None}
+    found, left = {}, max(0.0, 1.0 - sum(promised.values()))
     for level in ordered:
-        share = reserved.get(level)
-        if share is None:
+        if (share := promised.get(level)) is None:
             share = left if level == ordered[-1] else NEARLY_ALL * left
+            left -= share
         found[level] = max(share, LEAST_SHARE)
-        left = max(0.0, left - share)
     return found
