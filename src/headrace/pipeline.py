@@ -47,6 +47,8 @@ from headrace.model_config import NOTHING_SAID, ModelConfig
 from headrace.parts import BatchOutputs, Part
 
 NANOSECONDS = 1e-9
+EXPLORE_EVERY = 64
+"""Batches, while there is a backlog, of which one is of twice the rows that are thought to be worth it."""
 LONG_RUN_S, LEARN_EVERY = 1e-3, 8
 """After a run longer than this the forecast is made anew, else after so many: there are thousands a second of them."""
 
@@ -261,9 +263,16 @@ class Pipeline:
             found = self._mosts[cost] = self._best_rows(cost, 1.0)
         return found
 
+    @property
+    def _limit(self) -> int:
+        """Rows of different requests in a batch at most."""
+        return max(1, min(self._limits.max_rows, self.spec.max_batch_size)) if self.spec.joins_requests else 1
+
     def _best_rows(self, cost: int, enough: float) -> int:
-        limit = min(self._limits.max_rows, self.spec.max_batch_size) if self.spec.joins_requests else 1
-        rows = self.latency.best_rows(cost, max(1, limit), enough)
+        return self._longest(cost, self.latency.best_rows(cost, self._limit, enough))
+
+    def _longest(self, cost: int, rows: int) -> int:
+        """So many rows, or as many as are not in the way of a tight objective."""
         tight = self._tight.at(now := self._clock())
         beside = self._token.tightest_beside(now) if self._token is not None else None
         tightest = min((each for each in (tight, beside) if each is not None), default=None)
@@ -535,9 +544,8 @@ class Pipeline:
             return False  # should it end the worker once more, nobody else goes with it
         now = self._clock()
         cost = candidates.group.cost
-        cap, row_s = self._cap(cost)
-        if self._queue.rows >= 2 * cap and self._queue.waiting_rows(candidates, 2 * cap) == 2 * cap:
-            cap = max(cap, self._most(cost))
+        row_s = self._cap(cost)[1]
+        cap = self._cap_for(candidates)
         rows = self._queue.waiting_rows(candidates, cap)
         seconds = self._upper(cost, rows)
         if not self._may_send(channel, candidates, rows, cap, now):
@@ -562,6 +570,18 @@ class Pipeline:
             batch.measure_padding(sum(each.nbytes for each in placed))
         channel.send(batch, placed, batch.wanted())
         return True
+
+    def _cap_for(self, candidates: Candidates) -> int:
+        """Rows of the next batch at most: where more waits than two batches, throughput is all that counts."""
+        cost, queue = candidates.group.cost, self._queue
+        cap, _ = self._cap(cost)
+        if queue.rows < 2 * cap or queue.waiting_rows(candidates, 2 * cap) < 2 * cap:
+            return cap
+        cap = max(cap, self._most(cost))
+        if self.batches_done % EXPLORE_EVERY:
+            return cap
+        # A size once measured beside somebody's noise would be shunned for ever if it were never tried again.
+        return min(2 * cap, self._longest(cost, self._limit))
 
     def _may_send(self, channel: Instance, candidates: Candidates, rows: int, cap: int, now: float) -> bool:
         """Whether so many rows go now: an idle instance takes what waits, if it has the device's leave."""

@@ -1,6 +1,7 @@
 """More than can be served: how much of the device is still worth something, who hears what, and when it is over."""
 
 import pytest
+from fakes import WIDTH
 from traffic import Source, capacity, goodput, late, linear, percentile, run
 
 from headrace.errors import DeadlineInfeasible, Overloaded
@@ -42,6 +43,14 @@ async def test_a_profile_that_is_too_good_or_missing_is_corrected_by_the_runs(se
     calls = await run(served, [Source("any", 2 * CAPACITY, within_s=0.15)], 3)
     assert goodput(calls, 1, 3) >= 0.93 * CAPACITY
     assert late(answered(calls, 1)) <= 0.01
+
+
+async def test_a_size_that_was_measured_beside_noise_is_not_shunned_for_ever(serve):
+    served = serve(LAW, known=None)
+    # As if the run of two had been held up: no batch seems worth more than one row.
+    served.pipeline.latency.learn({WIDTH: {1: LAW(WIDTH, 1), 2: 5 * LAW(WIDTH, 2)}})
+    calls = await run(served, [Source("any", 1.2 * CAPACITY, within_s=0.15)], 8)
+    assert goodput(calls, 7, 8) >= 0.9 * CAPACITY
 
 
 async def test_the_way_to_the_worker_and_back_is_part_of_the_time(serve):
