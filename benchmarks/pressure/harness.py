@@ -20,8 +20,8 @@ from headrace.loadtest import schedules
 from headrace.loadtest.analysis import Analysis, Summary, analyse
 from headrace.loadtest.plan import Caller
 from headrace.loadtest.record import Record
+from headrace.loadtest.sender import ClosedLoop, send, send_closed
 from headrace.loadtest.sender import Target as Address
-from headrace.loadtest.sender import send
 
 WARM_S = 1.0
 """At the beginning of each run, sent and not counted: queues fill, batches find their size."""
@@ -181,6 +181,28 @@ class Pressure(Bench):
         arrivals = schedules.poisson(rate, warm_s + seconds, seed)
         return self.play(server, arrivals, crowd, warm_s + seconds, seed, warm_s=warm_s)
 
+    def saturated(self, server: Server, crowd: Crowd, connections: int, seconds: float, seed: int) -> Play:
+        """So many connections that each ask again when they have their answer, shared by the callers' parts."""
+        callers, requests = [who for who, _ in crowd], [what for _, what in crowd]
+        settle(server, requests[0][0])
+        before = sum(map(cpu_seconds, server.pids()["all"]))
+        warm_s = self.seconds(WARM_S)
+        loop = ClosedLoop(connections, warm_s + seconds, seed)
+        address = Address("127.0.0.1", server.port)
+        if self.is_shared and self.core is not None:
+            with servers.pinned({self.core}):
+                record = send_closed(address, loop, callers, requests)
+        else:
+            record = send_closed(address, loop, callers, requests, core=self.core)
+        cpu_s = sum(map(cpu_seconds, server.pids()["all"])) - before
+        return self._played(server, record, cpu_s / (warm_s + seconds), warm_s)
+
+    def _played(self, server: Server, record: Record, cpu: float, warm_s: float) -> Play:
+        play = Play(server.name, counted(record, warm_s), cpu)
+        self.answers += int((record.status > 0).sum())
+        self.say(str(play))
+        return play
+
     def play(
         self,
         server: Server,
@@ -205,10 +227,7 @@ class Pressure(Bench):
         else:
             record = send(address, schedule, callers, requests, core=self.core)
         cpu_s = sum(map(cpu_seconds, server.pids()["all"])) - before
-        play = Play(server.name, counted(record, warm_s), cpu_s / seconds)
-        self.answers += int((record.status > 0).sum())
-        self.say(str(play))
-        return play
+        return self._played(server, record, cpu_s / seconds, warm_s)
 
     def saturation(self, subject: Subject, around: float) -> Peak:
         """The highest goodput on a ladder of rates around one, and its rate; found once for a server."""

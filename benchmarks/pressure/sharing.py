@@ -1,6 +1,6 @@
 """Two models that both want all of the same cores, with equal weights: who gets how much, and does either get slower?"""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import models
 from bench import middle, spread
@@ -8,13 +8,15 @@ from harness import Crowd, Curve, Play, Pressure, Subject, judged, void_notes
 from report import Row, Target
 from scraped import DEVICE_SECONDS, Scraped, mean_rows, scraping, slower
 from servers import Server
-from subjects import best_rate, caller, headrace, learn, said, tensor_requests
+from subjects import headrace, learn, said, tensor_requests
+
+from headrace.loadtest.plan import Caller
 
 WIDTHS = {"heavy": models.HEAVY, "medium": models.MEDIUM}
 MAKE = {"heavy": models.make_heavy, "medium": models.make_medium}
-DEADLINE_S = 0.3
-ALONE, TOGETHER = 1.2, 0.8
-"""Times a model's saturation: more than it can do alone, and more than half of that."""
+CONNECTIONS = 160
+"""For each model: a batch that runs, one that waits, and some. Nothing is refused then, so that the gateway has the same
+work to do beside either."""
 WINDOW_S = 6.0
 EVEN, OFF, NEAR = 0.5, 0.05, 0.10
 
@@ -43,23 +45,20 @@ def measure(bench: Pressure) -> Row:
         for name in WIDTHS
     }
     known = {name: learn(bench, each, name) for name, each in subjects.items()}
-    peaks = {name: bench.saturation(each, best_rate(known[name])).goodput for name, each in subjects.items()}
-    rates = {name: TOGETHER * peak for name, peak in peaks.items()}
-    both = [(replace(who, part=rates[name]), what) for name in WIDTHS for who, what in subjects[name].crowd]
+    both = [each for name in WIDTHS for each in subjects[name].crowd]
     together = Subject(headrace(bench, paths, name="headrace with two models, both asked"), both)
     runs: dict[str, list[Watched]] = {}
     with bench.serving(together) as server:
         for turn in range(bench.rounds):
-            for name, peak in peaks.items():
-                alone = watch(bench, server, subjects[name].crowd, ALONE * peak, turn)
+            for name in WIDTHS:
+                alone = watch(bench, server, subjects[name].crowd, turn)
                 runs.setdefault(f"{name} alone", []).append(alone)
-            runs.setdefault("together", []).append(watch(bench, server, both, sum(rates.values()), turn))
+            runs.setdefault("together", []).append(watch(bench, server, both, turn))
     row = Row("Two models, equal weights, the same cores", how(bench, known))
     row.columns = [
         "run",
         "model",
-        "offered/s",
-        "goodput/s",
+        "answers/s",
         "device time s",
         "mean batch",
         "l(b) beside alone",
@@ -77,20 +76,20 @@ def measure(bench: Pressure) -> Row:
 
 
 def crowd(model: str) -> Crowd:
-    return [(caller(DEADLINE_S, name=model), tensor_requests(model, WIDTHS[model][0], DEADLINE_S))]
+    return [(Caller(name=model), tensor_requests(model, WIDTHS[model][0], None))]
 
 
-def watch(bench: Pressure, server: Server, callers: Crowd, rate: float, turn: int) -> Watched:
+def watch(bench: Pressure, server: Server, callers: Crowd, turn: int) -> Watched:
     with scraping(server, list(WIDTHS)) as scraped:
-        play = bench.poisson(server, callers, rate, bench.seconds(WINDOW_S), seed=turn)
+        play = bench.saturated(server, callers, CONNECTIONS * len(callers), bench.seconds(WINDOW_S), turn)
     return Watched(play, scraped)
 
 
 def how(bench: Pressure, known: dict[str, Curve]) -> str:
     curves = "; ".join(f"{name}: {said(each)}" for name, each in known.items())
     return f"""One server with a 64-4096-4096-4096-8 (heavy) and a 64-2048-2048-2048-8 MLP (medium), weight 1 each, one session of one \
-thread each where the server has one core ({curves}). Alone: one is asked at {ALONE} times its saturation, the \
-other not at all. Together: each at {TOGETHER} times. Deadline {1e3 * DEADLINE_S:.0f} ms. {bench.pinning} Device time is \
+thread each where the server has one core ({curves}). Each is asked over \
+{CONNECTIONS} connections that ask again when they have their answer, alone and then both at once. {bench.pinning} Device time is \
 Δ`{DEVICE_SECONDS}`; l(b) is compared between runs of the same batch size, by the statistics. In turn; medians of {bench.rounds} \
 round(s) (lowest to highest)."""
 
@@ -102,7 +101,6 @@ def line(runs: dict[str, list[Watched]], run: str, name: str) -> list[str]:
     return [
         run,
         name,
-        f"{middle([each.offered for each in found]):.0f}",
         spread([each.goodput for each in found], 0),
         spread([each.device_s(name) for each in of]),
         f"{middle([mean_rows(each.scraped.sizes[name]) for each in of]):.1f}",

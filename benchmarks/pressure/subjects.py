@@ -38,9 +38,9 @@ def heavy(bench: Pressure) -> Subject:
 
 
 def tensor_requests(
-    model: str, width: int, deadline_s: float, *, tenant: str = "", priority: int = 0
+    model: str, width: int, deadline_s: float | None, *, tenant: str = "", priority: int = 0
 ) -> list[bytes]:
-    """One row each as binary tensors, with the deadline in a header."""
+    """One row each as binary tensors, with the deadline in a header, if there is one."""
     parameters = {"priority": priority} if priority else None
     headers = header_lines(deadline_s, tenant)
     return [
@@ -48,8 +48,8 @@ def tensor_requests(
     ]
 
 
-def header_lines(deadline_s: float, tenant: str = "") -> bytes:
-    lines = f"x-request-timeout-seconds: {deadline_s:g}\r\n"
+def header_lines(deadline_s: float | None, tenant: str = "") -> bytes:
+    lines = f"x-request-timeout-seconds: {deadline_s:g}\r\n" if deadline_s else ""
     return (lines + (f"x-tenant: {tenant}\r\n" if tenant else "")).encode()
 
 
