@@ -218,3 +218,51 @@ def test_a_gateway_that_is_behind_refuses_unseen_until_it_is_not(
                 assert wire.get(other).status == 200
             assert wire.post("/v2/repository/index").status == 200
         eventually(lambda: not is_refused(), "it is looked at again")
+
+
+SLOW_ROWS = '''
+import time
+
+import headrace
+
+
+class Model:
+    inputs = [headrace.Tensor("x", "FP32", [-1, 4])]
+    outputs = [headrace.Tensor("y", "FP32", [-1])]
+    batched = True
+
+    def infer(self, inputs):
+        time.sleep(0.01 * len(inputs["x"]))
+        return {"y": inputs["x"].sum(axis=1)}
+'''
+
+
+def test_items_that_wait_for_nobody_but_each_other_are_all_answered_whatever_is_promised(
+    tmp_path: Path, profiles: Path
+) -> None:
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    (folder / "model.py").write_text(SLOW_ROWS)
+    (folder / "skill.yaml").write_text("objective: {latency_p99_ms: 50}\n")
+    content = {"items": [{"x": [1, 2, 3, 4]}] * 24}
+    with (
+        run_server([tmp_path], profile_dir=profiles, max_loop_lag_s=3600.0) as server,
+        Wire(server.host, server.port) as wire,
+    ):
+        for _ in range(3):
+            answer = wire.post("/v1/skills/slow", content)
+            assert answer.status == 200
+            assert answer.json()["answers"] == [{"y": 10.0}] * 24
+        asked: list[Arrival] = []
+        with pytest.MonkeyPatch.context() as patch:
+
+            def refuse(_: Pipeline, arrival: Arrival) -> HeadraceError:
+                asked.append(arrival)
+                return DeadlineInfeasible("slow", 0.3, 0.1)
+
+            patch.setattr(Pipeline, "is_pressed", False)
+            patch.setattr(Pipeline, "refusal", refuse)
+            refused = wire.post("/v1/skills/slow", content)
+        assert (refused.status, refused.json()["code"]) == (503, "deadline_infeasible")
+        assert [each.rows for each in asked] == [24]
+        assert asked[0].target - asked[0].arrived == pytest.approx(0.05)

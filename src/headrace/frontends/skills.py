@@ -37,6 +37,7 @@ from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
 from headrace.messages import InferRequest, ModelSpec
 from headrace.parts import Part
+from headrace.pipeline import arrival_of
 from headrace.protocol.parameters import NOTHING_ASKED
 from headrace.protocol.request import Peek
 from headrace.routing.entry import Entry
@@ -221,13 +222,13 @@ class SkillExchange(AsgiExchange):
                 )
             if len(body) > MOST_NUMBERS_BYTES:
                 codec.reader.check_numbers(content.items)
-            self._queue(codec, content.items)
+            self._queue(version, codec, content.items)
         except HeadraceError as exc:
             self.fail(exc)
         except Exception as exc:  # noqa: BLE001 - a fault of ours costs this request, not the connection
             self.fail(unexpected(exc, self.wishes.request_id))
 
-    def _queue(self, codec: SkillCodec, items: list[Item]) -> None:
+    def _queue(self, version: ModelVersion, codec: SkillCodec, items: list[Item]) -> None:
         requests: list[InferRequest | HeadraceError] = []
         for item in items:
             try:
@@ -235,16 +236,19 @@ class SkillExchange(AsgiExchange):
             except HeadraceError as exc:
                 requests.append(exc)
         self._answers = [each if isinstance(each, HeadraceError) else None for each in requests]
-        replies = [
+        tickets = [
             self.desk.ticket(codec.of_model, each, ItemReply(self, at), self.started, self.wishes)
             for at, each in enumerate(requests)
             if isinstance(each, InferRequest)
         ]
-        self._missing = len(replies)
-        self._tickets = replies
-        if not replies:
+        if len(tickets) > 1 and (refusal := ask_together(codec.entry, tickets)) is not None:
+            self.refuse(version, refusal)
+            return
+        self._missing = len(tickets)
+        self._tickets = tickets
+        if not tickets:
             self._finish()
-        for ticket in replies:
+        for ticket in tickets:
             codec.entry.submit(ticket)
 
     def item_done(self, index: int, answer: bytes | HeadraceError) -> None:
@@ -303,6 +307,27 @@ class ItemReply:
 
     def fail(self, error: HeadraceError) -> None:
         self._exchange.item_done(self._index, error)
+
+
+def ask_together(entry: Entry, tickets: list[Ticket]) -> HeadraceError | None:
+    """The reason not to take in what one request brings, or None.
+
+    What a skill promises is kept or broken for the whole request: that its items wait for each other is no reason to
+    refuse some of them, so once they are taken in they may take until their deadline. A deadline of the caller's own
+    is held against each item by itself.
+    """
+    first = tickets[0]
+    if first.target == first.deadline:
+        return None
+    requests = [each.request for each in tickets]
+    whole = arrival_of(first)._replace(
+        rows=sum(each.rows for each in requests),
+        cost=max(each.group.cost for each in requests),
+        nbytes=sum(each.nbytes for each in requests),
+    )
+    for each in tickets:
+        each.target = each.deadline
+    return entry.refusal(whole)
 
 
 def item_error(error: HeadraceError | None) -> bytes:
