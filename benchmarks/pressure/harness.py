@@ -20,7 +20,7 @@ from headrace.loadtest import schedules
 from headrace.loadtest.analysis import Analysis, Summary, analyse
 from headrace.loadtest.plan import Caller
 from headrace.loadtest.record import Record
-from headrace.loadtest.sender import ClosedLoop, send, send_closed
+from headrace.loadtest.sender import ClosedLoop, SharedCore, send, send_closed
 from headrace.loadtest.sender import Target as Address
 
 WARM_S = 1.0
@@ -117,7 +117,7 @@ class Pressure(Bench):
         curves: model → l(b) as headrace measured it before there was any load.
     """
 
-    where: str = APART
+    where: str = FRONT
     peaks: dict[str, Peak] = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
 
@@ -126,9 +126,10 @@ class Pressure(Bench):
         return 1 if self.is_quick else 3
 
     @property
-    def is_shared(self) -> bool:
-        """Somebody else has work on the generator's core: it must not spin there."""
-        return self.where == SPREAD or (self.where == FRONT and self.front == self.core)
+    def sender_core(self) -> int | SharedCore | None:
+        """The generator's; if somebody else has work there, it must not wait awake."""
+        is_shared = self.where == SPREAD or (self.where == FRONT and self.front == self.core)
+        return SharedCore(self.core) if is_shared and self.core is not None else self.core
 
     @property
     def server_cores(self) -> set[int] | None:
@@ -189,11 +190,7 @@ class Pressure(Bench):
         warm_s = self.seconds(WARM_S)
         loop = ClosedLoop(connections, warm_s + seconds, seed)
         address = Address("127.0.0.1", server.port)
-        if self.is_shared and self.core is not None:
-            with servers.pinned({self.core}):
-                record = send_closed(address, loop, callers, requests)
-        else:
-            record = send_closed(address, loop, callers, requests, core=self.core)
+        record = send_closed(address, loop, callers, requests, core=self.sender_core)
         cpu_s = sum(map(cpu_seconds, server.pids()["all"])) - before
         return self._played(server, record, cpu_s / (warm_s + seconds), warm_s)
 
@@ -221,11 +218,7 @@ class Pressure(Bench):
         settle(server, requests[0][0])
         before = sum(map(cpu_seconds, server.pids()["all"]))
         address = Address("127.0.0.1", server.port)
-        if self.is_shared and self.core is not None:
-            with servers.pinned({self.core}):
-                record = send(address, schedule, callers, requests)
-        else:
-            record = send(address, schedule, callers, requests, core=self.core)
+        record = send(address, schedule, callers, requests, core=self.sender_core)
         cpu_s = sum(map(cpu_seconds, server.pids()["all"])) - before
         return self._played(server, record, cpu_s / seconds, warm_s)
 

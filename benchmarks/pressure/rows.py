@@ -17,7 +17,7 @@ import overload
 import report
 import sharing
 import tenants
-from harness import APART, ARRANGEMENTS, Pressure
+from harness import ARRANGEMENTS, FRONT, Pressure
 from report import Row
 
 from headrace.loadtest.plots import goodput_plot
@@ -40,10 +40,11 @@ def main() -> int:
     parser.add_argument(
         "--cores",
         choices=ARRANGEMENTS,
-        default=APART,
+        default=FRONT,
         help="""where servers run; the generator is pinned to the last core
-apart: all of the server on the other cores (the default)
+apart: all of the server on the other cores
 front: the process that speaks HTTP on a core apart from those that compute, on two cores the generator's
+    (the default: refusing is work too, and on a core of the worker's it would be taken from the runs)
 spread: wherever the system puts them, the generator's core too""",
     )
     parser.add_argument("--plot", action="store_true", help="draw the overload row into docs/pressure.svg")

@@ -59,6 +59,13 @@ class ClosedLoop:
 
 
 @dataclass(frozen=True)
+class SharedCore:
+    """A CPU that others have work on as well."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """What the sender saw in about the last second. Counts are of attempts, times in seconds.
 
@@ -99,8 +106,9 @@ class Order:
         load: what to send and when.
         callers: what its callers are like.
         requests: what they say.
-        core: the CPU it has to itself.
+        core: the CPU it runs on, first of all that do.
         budget_s: it ends by itself after so long, whatever happens.
+        spins: it waits awake for the last of the time before a call.
     """
 
     address: Address
@@ -110,6 +118,7 @@ class Order:
     requests: Requests
     core: int | None
     budget_s: float
+    spins: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,7 +138,7 @@ def send(
     callers: Sequence[Caller],
     requests: Requests,
     *,
-    core: int | None = None,
+    core: "int | SharedCore | None" = None,
     progress: Callable[[Progress], None] | None = None,
     sample: Callable[[], dict[str, float]] | None = None,
 ) -> Record:
@@ -143,7 +152,8 @@ def send(
         schedule: what to send and when.
         callers: what its callers are like.
         requests: what they say.
-        core: the CPU that the sender has to itself. It is awake there shortly before each call.
+        core: the CPU that the sender has to itself. It is awake there shortly before each call. On a shared one it
+            sleeps until then, and goes first.
         progress: called once a second, in this thread.
         sample: called once a second and at both ends, in this thread: values by name, for Record.samples; {} if there
             are none now.
@@ -161,7 +171,7 @@ def send_closed(
     callers: Sequence[Caller],
     requests: Requests,
     *,
-    core: int | None = None,
+    core: "int | SharedCore | None" = None,
     progress: Callable[[Progress], None] | None = None,
     sample: Callable[[], dict[str, float]] | None = None,
 ) -> Record:
@@ -178,7 +188,7 @@ def _run(
     load: Schedule | ClosedLoop,
     callers: Sequence[Caller],
     requests: Requests,
-    core: int | None,
+    core: "int | SharedCore | None",
     progress: Callable[[Progress], None] | None,
     sample: Callable[[], dict[str, float]] | None,
 ) -> Record:
@@ -186,16 +196,20 @@ def _run(
         raise ValueError(
             f"{len(callers)} callers and requests of {len(requests)}: give each caller one or more"
         )
-    if core is not None and core not in os.sched_getaffinity(0):
-        raise ValueError(f"this process may not run on core {core}, but on {sorted(os.sched_getaffinity(0))}")
+    number = core.number if isinstance(core, SharedCore) else core
+    if number is not None and number not in os.sched_getaffinity(0):
+        raise ValueError(
+            f"this process may not run on core {number}, but on {sorted(os.sched_getaffinity(0))}"
+        )
     order = Order(
         _resolve(target),
         target.max_connections,
         load,
         tuple(callers),
         requests,
-        core,
+        number,
         load.seconds + max(each.give_up_s for each in callers) + GRACE_S,
+        spins=isinstance(core, int),
     )
     with subprocess.Popen(  # noqa: S603 - our own module, no input of anybody's
         [sys.executable, "-m", "headrace.loadtest.sender_process", str(os.getpid())],

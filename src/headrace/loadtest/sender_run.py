@@ -123,7 +123,7 @@ def carry_out(order: Order, most: int, tell: Callable[[Started | Progress | Reco
     tell(Started(zero))
     cpu_s = time.process_time()
     run = Run(calls, callers, order.requests, rows, tell)
-    run.run(order.address, most, zero + load.seconds, spins=order.core is not None)
+    run.run(order.address, most, zero + load.seconds, spins=order.spins)
     tell(rows.record(callers, load.seconds, time.process_time() - cpu_s))
 
 
