@@ -1,5 +1,7 @@
 """More than can be served: how much of the device is still worth something, who hears what, and when it is over."""
 
+import asyncio
+
 import pytest
 from fakes import WIDTH
 from traffic import Source, capacity, goodput, late, linear, percentile, run
@@ -114,3 +116,20 @@ async def test_a_burst_of_clients_that_come_again_is_over_when_it_is_over(serve)
     assert goodput(calls, 10, 13) >= 0.95 * before
     assert all(call.is_in_time for call in calls if call.arrived >= 10)
     assert sum(isinstance(call.error, Overloaded) for call in calls) > 10_000
+
+
+async def test_what_is_staged_counts_from_when_it_begins(path):
+    channel = path.start_worker(known={WIDTH: {1: 1.0, 4: 1.0}})
+    path.submit(0, within=60)
+    await asyncio.sleep(0)
+    for value in range(1, 5):
+        path.submit(value, within=60)
+    await asyncio.sleep(0.4)
+    assert len(channel.in_flight()) == 2
+    since, _ = path.pipeline.oldest_run_s([channel])
+    assert since == pytest.approx(0.4)
+    channel.finish(0.4)  # sooner than it was expected
+    await asyncio.sleep(0.1)
+    since, _ = path.pipeline.oldest_run_s([channel])
+    assert since == pytest.approx(0.1)
+    channel.finish(0.1)

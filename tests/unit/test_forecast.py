@@ -70,9 +70,10 @@ def test_no_single_run_makes_the_pace_absurd(cycle_s, bound):
 
 def test_a_slow_way_back_is_forgotten_slowly():
     pace = Pace()
-    pace.observe(0.0, 1.0, 0.01, 1.005)
+    for run in range(5):
+        pace.observe(run, run + 1, 0.01, run + 1.005)
     assert pace.after_s == pytest.approx(0.005)
-    pace.observe(1.0, 2.0, 0.01, 2.001)
+    pace.observe(5, 6, 0.01, 6.001)
     assert pace.after_s == pytest.approx(0.005 * FADES)
 
 
