@@ -82,7 +82,7 @@ class Settings(BaseModel):
     """Tenant → its weight and keys, from the file of --tenants; whoever is not in it has weight 1."""
 
     tenant_header: str = Field(default="x-tenant", pattern="^[A-Za-z0-9-]+$")
-    """Header that names the tenant of a request that brings no API key."""
+    """Header that names the tenant of a request without an API key that --tenants lists."""
 
     refuse_with: Literal[503, 429] = 503
     """Status of requests refused because too much waits; some balancers retry the one and not the other."""

@@ -220,7 +220,7 @@ def test_a_gateway_that_is_behind_refuses_unseen_until_it_is_not(
         eventually(lambda: not is_refused(), "it is looked at again")
 
 
-SLOW_ROWS = '''
+SLOW_ROWS = """
 import time
 
 import headrace
@@ -234,7 +234,7 @@ class Model:
     def infer(self, inputs):
         time.sleep(0.01 * len(inputs["x"]))
         return {"y": inputs["x"].sum(axis=1)}
-'''
+"""
 
 
 def test_items_that_wait_for_nobody_but_each_other_are_all_answered_whatever_is_promised(
@@ -243,7 +243,9 @@ def test_items_that_wait_for_nobody_but_each_other_are_all_answered_whatever_is_
     folder = tmp_path / "slow"
     folder.mkdir()
     (folder / "model.py").write_text(SLOW_ROWS)
-    (folder / "skill.yaml").write_text("objective: {latency_p99_ms: 50}\n")
+    (folder / "skill.yaml").write_text(
+        "objective: {latency_p99_ms: 50}\nshare: {priorities: {1: 0.5, 2: null}}\n"
+    )
     content = {"items": [{"x": [1, 2, 3, 4]}] * 24}
     with (
         run_server([tmp_path], profile_dir=profiles, max_loop_lag_s=3600.0) as server,
@@ -262,7 +264,7 @@ def test_items_that_wait_for_nobody_but_each_other_are_all_answered_whatever_is_
 
             patch.setattr(Pipeline, "is_pressed", False)
             patch.setattr(Pipeline, "refusal", refuse)
-            refused = wire.post("/v1/skills/slow", content)
+            refused = wire.post("/v1/skills/slow", content, {"X-Request-Priority": "1"})
         assert (refused.status, refused.json()["code"]) == (503, "deadline_infeasible")
-        assert [each.rows for each in asked] == [24]
+        assert [(each.rows, each.level) for each in asked] == [(24, 1)]
         assert asked[0].target - asked[0].arrived == pytest.approx(0.05)

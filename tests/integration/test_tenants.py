@@ -20,6 +20,8 @@ HEADERS = {
     "another key": ({"X-API-Key": UNLISTED}, STRANGER),
     "a name": ({"X-Team": "red"}, "red"),
     "a key and a name": ({"X-Team": "red", "X-API-Key": SECRET}, "acme"),
+    "another key and a name": ({"X-Team": "red", "X-API-Key": UNLISTED}, "red"),
+    "another key and the name of somebody with keys": ({"X-Team": "acme", "X-API-Key": UNLISTED}, STRANGER),
     "the name of somebody with keys": ({"X-Team": "acme"}, ""),
     "the header of another server": ({"X-Tenant": "red"}, ""),
     "nothing": ({}, ""),
@@ -76,9 +78,18 @@ def test_each_request_of_a_connection_is_its_own(wire, tenants):
 def test_a_parameter_says_it_where_no_header_does(wire, tenants):
     wire.post(INFER, body(tenant="blue"))
     wire.post(INFER, body(tenant="blue"), {"X-Team": "red"})
+    wire.post(INFER, body(tenant="blue"), {"X-API-Key": UNLISTED})
+    wire.post(INFER, body(tenant="blue"), {"X-API-Key": SECRET})
     wire.post(INFER, body(tenant="acme"))
     wire.post(INFER, body(tenant="a\nb"))
-    assert tenants == ["blue", "red", "", f"name-{sha256(b'a' + bytes([10]) + b'b').hexdigest()[:8]}"]
+    assert tenants == [
+        "blue",
+        "red",
+        "blue",
+        "acme",
+        "",
+        f"name-{sha256(b'a' + bytes([10]) + b'b').hexdigest()[:8]}",
+    ]
 
 
 def test_device_time_is_in_the_metrics_by_tenant_and_no_key_is(wire):

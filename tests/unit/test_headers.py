@@ -55,4 +55,6 @@ def test_the_sooner_deadline_counts():
 def test_whose_a_request_is_comes_with_its_wishes():
     assert wishes(x_tenant=b"acme") == Wishes(tenant="acme")
     assert wishes(x_tenant=b"acme", x_request_id=b"7").tenant == "acme"
+    assert wishes(x_api_key=b"a", x_tenant=b"acme").tenant == "acme"
+    assert wishes(x_api_key=b"a").stranger.startswith("key-")
     assert wishes(authorization=b"Basic eDp5", x_tenant=b"") is None

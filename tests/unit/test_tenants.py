@@ -20,8 +20,15 @@ KNOWN = Settings(
 )
 
 
-def of(*headers, settings=KNOWN):
+STRANGER = f"key-{sha256(b'stranger').hexdigest()[:8]}"
+
+
+def whose(*headers, settings=KNOWN):
     return Tenants(settings).of_headers([(name.encode(), value.encode()) for name, value in headers])
+
+
+def of(*headers, settings=KNOWN):
+    return whose(*headers, settings=settings).tenant
 
 
 @pytest.mark.parametrize(
@@ -38,15 +45,20 @@ def test_a_key_tells_its_tenant(header):
     assert of(header) == "acme"
 
 
-def test_a_key_nobody_listed_is_a_tenant_without_being_shown():
-    name = of(("x-api-key", "stranger"))
-    assert name == f"key-{sha256(b'stranger').hexdigest()[:8]}"
-    assert of(("authorization", "Bearer stranger")) == name
+def test_a_key_nobody_listed_stands_for_itself_without_being_shown():
+    assert whose(("x-api-key", "stranger")) == (None, STRANGER)
+    assert whose(("authorization", "Bearer stranger")) == (None, STRANGER)
 
 
-def test_keys_go_before_names():
+def test_a_key_that_is_listed_goes_before_names_and_before_one_that_is_not():
     assert of(("x-tenant", "nightly"), ("x-api-key", SECRET)) == "acme"
-    assert of(("x-api-key", "stranger"), ("x-tenant", "nightly")).startswith("key-")
+    assert of(("authorization", f"Bearer {SECRET}"), ("x-api-key", "stranger")) == "acme"
+    assert of(("x-api-key", "stranger"), ("authorization", f"Bearer {SECRET}")) == "acme"
+
+
+def test_a_name_goes_before_a_key_that_a_proxy_may_send_for_everybody():
+    assert whose(("authorization", "Bearer stranger"), ("x-tenant", "nightly")) == ("nightly", STRANGER)
+    assert whose(("authorization", "Bearer stranger"), ("x-tenant", "acme")) == (None, STRANGER)
 
 
 def test_a_name_is_what_the_header_says():
@@ -72,7 +84,7 @@ def test_nobody_takes_the_name_of_a_tenant_that_has_keys():
     ids=["no header", "an empty one", "another scheme", "no token", "an empty key"],
 )
 def test_whoever_says_nothing_is_nobody(headers):
-    assert of(*headers) is None
+    assert whose(*headers) == (None, None)
 
 
 def test_what_cannot_be_a_label_goes_by_its_digest():
@@ -98,7 +110,7 @@ def test_what_is_remembered_has_a_bound(monkeypatch):
     assert max(map(len, tenants._of_names)) < 10_000
     assert len(tenants._of_keys) <= 8
     assert len(tenants._of_names) <= 8
-    assert tenants.of_headers([(b"x-api-key", SECRET.encode())]) == "acme"
+    assert tenants.of_headers([(b"x-api-key", SECRET.encode())]).tenant == "acme"
 
 
 def read(tmp_path, text):

@@ -179,8 +179,8 @@ class Desk:
         )
 
     def _whose(self, wishes: Wishes, named: str) -> str:
-        """The tenant: as the headers have it, or else the request itself."""
-        return wishes.tenant or (named and self.tenants.of_name(named))
+        """The tenant: as the headers have it, or the request itself, or what stands for a key that nobody listed."""
+        return wishes.tenant or (named and self.tenants.of_name(named)) or wishes.stranger or ""
 
     def has_room(self, nbytes: int) -> bool:
         """Whether so many bytes more may be received."""

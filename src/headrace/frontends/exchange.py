@@ -247,7 +247,7 @@ class Transcoding:
         self._otherwise = otherwise or exchange.fail
         request = transcode.task(operation, number, body)
         ticket = Ticket(request, self, exchange.started, exchange.started + exchange.desk.deadline_s)
-        ticket.tenant = exchange.wishes.tenant or ""
+        ticket.tenant = exchange.wishes.tenant or exchange.wishes.stranger or ""
         exchange.wait_for(exchange.desk.transcoder(), ticket)
 
     def end(self, part: Part) -> None:

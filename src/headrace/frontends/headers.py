@@ -24,7 +24,7 @@ class Wishes(NamedTuple):
         coding: what the body is compressed with.
         answer_coding: what the answer is to be compressed with.
         request_id: to be echoed.
-        tenant: whose the request is, by its API key or the tenant header.
+        tenant, stranger: as in Whose.
         priority: its level, 1 first; 0 where none is named.
     """
 
@@ -33,6 +33,7 @@ class Wishes(NamedTuple):
     answer_coding: Coding | None = None
     request_id: bytes | None = None
     tenant: str | None = None
+    stranger: str | None = None
     priority: int = 0
 
 
@@ -81,7 +82,8 @@ def read_wishes(headers: list[tuple[bytes, bytes]], tenants: Tenants) -> Wishes 
     Raises:
         UnsupportedCoding: as for read_headers.
     """
-    wishes = Wishes(tenant=tenants.of_headers(headers))
+    tenant, stranger = tenants.of_headers(headers)
+    wishes = Wishes(tenant=tenant, stranger=stranger)
     accepted: list[str] = []
     for name, value in headers:
         if name in TIMEOUTS:
