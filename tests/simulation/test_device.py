@@ -112,3 +112,16 @@ async def test_a_model_that_is_taken_away_leaves_the_device_to_the_other(serve):
     goes.close()
     await sent
     assert goodput(stays.calls, 1, SECONDS) >= 0.93 * capacity(LONG)
+
+
+async def test_while_one_hangs_the_others_run_up_no_debt(serve):
+    machine = Machine(serve)
+    hangs, stays, comes = (machine.serve(LONG, seed=seed) for seed in (1, 2, 3))
+    hangs.machines[0].hangs_s = 60
+    busy = 2 * capacity(LONG)
+    await asyncio.gather(
+        run(hangs, [Source("hangs", busy, 0.3)], 0.01),
+        run(stays, [Source("stays", busy, 0.3)], 6),
+        run(comes, [Source("comes", busy, 0.3, since=4)], 6),
+    )
+    assert stays.busy_s(4, 6) == pytest.approx(comes.busy_s(4, 6), rel=0.15)
