@@ -70,11 +70,22 @@ def test_no_single_run_makes_the_pace_absurd(cycle_s, bound):
 
 def test_a_slow_way_back_is_forgotten_slowly():
     pace = Pace()
-    for run in range(5):
-        pace.observe(run, run + 1, 0.01, run + 1.005)
+    for run in range(1, 5):
+        pace.observe(run - 1, run, 0.01, run + 0.005)
     assert pace.after_s == pytest.approx(0.005)
-    pace.observe(5, 6, 0.01, 6.001)
-    assert pace.after_s == pytest.approx(0.005 * FADES)
+    pace.observe(4.0, 5.0, 0.01, 5.001)
+    assert pace.after_s == pytest.approx(FADES * 0.005)
+
+
+def test_a_gateway_that_stood_still_once_is_not_believed_to_do_so_always():
+    pace = Pace()
+    for run in range(1, 5):
+        pace.observe(run - 1, run, 0.01, run + 0.005)
+    pace.observe(4.0, 5.0, 0.01, 65.0)
+    assert pace.after_s <= 0.015
+    for run in range(66, 80):
+        pace.observe(run - 1, run, 0.01, run + 60)
+    assert pace.after_s == pytest.approx(60)
 
 
 def fair_ahead(own_s, flow, backlog, weights=None, shares=None):

@@ -13,8 +13,8 @@ from headrace.batching.fairness import Flow
 FOLLOWS = 0.1
 """How fast the pace follows the last run."""
 FASTEST, SLOWEST = 0.1, 20.0
-FADES = 0.99
-"""How fast a slow way back is forgotten, by run."""
+FADES, LEAST_AFTER_S = 0.99, 1e-3
+"""How fast a slow way back is forgotten, by run; one is believed to be twice as slow as the last, and this much more."""
 
 
 class Arrival(NamedTuple):
@@ -62,7 +62,9 @@ class Pace:
             cycle = min(SLOWEST, max(FASTEST, (ended - self._last_end) / seconds))
             self.stretch += FOLLOWS * (cycle - self.stretch)
         self._last_end = max(self._last_end, ended)
-        self.after_s = max(FADES * self.after_s, now - ended)
+        # One answer that was late once, since the gateway stood still, is not what all will be: that takes several.
+        after_s = min(now - ended, 2 * self.after_s + LEAST_AFTER_S)
+        self.after_s = max(FADES * self.after_s, after_s)
 
 
 def expected_s(
