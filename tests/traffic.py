@@ -122,6 +122,7 @@ class Machine(PuppetChannel):
         self._staged: deque[InFlight] = deque()
         self._is_running = False
         self._ended = 0.0
+        self.hangs_s = 0.0  # so much longer than it should a run takes
         self.runs: list[Run] = []
 
     def send(self, batch: InFlight, inputs: tuple[Placed, ...], wanted: tuple[int, ...]) -> None:
@@ -138,7 +139,7 @@ class Machine(PuppetChannel):
         batch, now = self._staged.popleft(), self._loop.time()
         self._is_running = True
         expired = sum(ticket.deadline < now for ticket in batch.tickets)
-        seconds = self._law(batch.cost, batch.rows) * self._noise()
+        seconds = self._law(batch.cost, batch.rows) * self._noise() + self.hangs_s
         self._cores.run(seconds, partial(self._end, Run(now, batch.rows, expired)))
 
     def _end(self, run: "Run") -> None:
@@ -248,6 +249,7 @@ class Source:
         within_s: until the deadline, from the arrival.
         tries: how often a client asks in all; after a refusal when it was told to, 1 for never again.
         is_asked: the deadline is the caller's own.
+        is_alone: they share a batch with nobody.
         since: when they begin, in seconds from the begin of the run; `rate` counts so too.
     """
 
@@ -260,6 +262,7 @@ class Source:
     rows: int = 1
     tries: int = 1
     is_asked: bool = True
+    is_alone: bool = False
     since: float = 0.0
 
     def request(self) -> InferRequest:
@@ -272,6 +275,7 @@ class Source:
             group=Group(self.cost),
             wanted=Wanted((0,), (False,)),
             nbytes=nbytes,
+            is_alone=self.is_alone,
         )
 
     def rate_at(self, now: float) -> float:

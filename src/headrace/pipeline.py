@@ -35,6 +35,7 @@ from headrace.errors import (
     InvalidItem,
     InvalidRequest,
     NotReady,
+    ServerExiting,
     TookTooLong,
     WorkerLost,
 )
@@ -158,7 +159,7 @@ class Pipeline:
         allowed_s = ticket.target - ticket.arrived
         if allowed_s < self._allowed.least:
             self._allowed.observe(allowed_s, ticket.arrived)
-        if ticket.level < self._last_level:
+        if ticket.level < self._last_level and self._is_possible(ticket, allowed_s):
             self._tight.observe(allowed_s, ticket.arrived)
         if refusal is None and self._base_s + queue.rows * self._row_s > allowed_s:
             refusal = self.refusal(arrival_of(ticket))
@@ -170,6 +171,11 @@ class Pipeline:
             # One dispatch a tick: whatever else this tick brings travels along.
             self._dispatch_pending = True
             self._loop.call_soon(self.dispatch)
+
+    def _is_possible(self, ticket: Ticket, allowed_s: float) -> bool:
+        """Short runs of others help it: a run just begun and its own can be over in time."""
+        request = ticket.request
+        return self._upper(request.group.cost, request.rows) <= OF_TIGHTEST * allowed_s
 
     def refusal(self, arrival: Arrival) -> HeadraceError | None:
         """The reason not to take such a request in now, or None.
@@ -398,11 +404,17 @@ class Pipeline:
         """Answer everything that waits with an error."""
         self._refuse(self._queue.take_all(), error)
 
-    def close(self) -> None:
-        """No more work: let go of the alarm and the channels."""
+    def close(self, error: HeadraceError | None = None) -> None:
+        """No more work: whoever waits, or is still being run, gets the error, or hears that the server exits."""
+        error = error or ServerExiting()
+        channels, self._channels = self._channels, []
+        for channel in channels:
+            for batch in channel.close():
+                assert isinstance(batch, Batch), "channels of a pipeline carry its batches"
+                self._refuse([each for each in batch.tickets if each.state is State.RUNNING], error)
+        self.refuse_all(error)
         if self._alarm is not None:
             self._alarm.cancel()
-        self._channels = []
         if self._token is not None:
             self._token.leave()
 
@@ -519,7 +531,7 @@ class Pipeline:
         if self._token is not None:
             self._token.charge(seconds - batch.expected_s)
         if self._queue.is_shared and batch.rows:
-            more_s = (seconds - batch.expected_s) / batch.rows
+            more_s = seconds / batch.rows - batch.charged_row_s
             for ticket in batch.tickets:
                 self._queue.charge(lane_of(ticket).flow, ticket.request.rows * more_s)
 
@@ -556,6 +568,7 @@ class Pipeline:
             tickets = self._queue.take(candidates, cap, row_s)
         batch = Batch(self, tickets, cost, now if channel.is_idle else self._expected_end(channel))
         batch.expected_s = self._upper(cost, batch.rows)
+        batch.charged_row_s = row_s
         if self._token is not None:
             self._token.charge(batch.expected_s - seconds)  # fewer rows go than leave was asked for
         if candidates.is_suspect:
@@ -625,7 +638,7 @@ class Pipeline:
                 continue
             queue.charge(lane_of(ticket).flow, -rows[at] * row_s)
             if due[at] < next_run + seconds(rows[at]):
-                self._refuse([ticket], ticket.timeout_error())
+                self._on_expired(ticket, now)
             else:
                 queue.add(ticket)
         return [tickets[at] for at in sorted(chosen)]
@@ -694,7 +707,7 @@ class Pipeline:
 class Batch:
     """Tickets that travel together, and what the watchdog needs to know of them."""
 
-    __slots__ = ("_pipeline", "begins", "cost", "expected_s", "padding", "rows", "tickets")
+    __slots__ = ("_pipeline", "begins", "charged_row_s", "cost", "expected_s", "padding", "rows", "tickets")
 
     def __init__(self, pipeline: Pipeline, tickets: list[Ticket], cost: int, begins: float) -> None:
         self._pipeline = pipeline
@@ -703,8 +716,8 @@ class Batch:
         # When it began, or is expected to, behind another one.
         self.begins = begins
         self.rows = 0
-        # Upper bound of its run; bytes of its inputs, and how many of them are padding.
-        self.expected_s = 0.0
+        # Upper bound of its run; what its flows were charged a row; bytes of its inputs, and how many are padding.
+        self.expected_s = self.charged_row_s = 0.0
         self.padding = (0, 0)
         for ticket in tickets:
             ticket.state = State.RUNNING

@@ -19,7 +19,7 @@ from headrace.repository.scan import Scan, scan
 from headrace.testing import RunningServer, run_server
 from tests.integration import graphs
 from tests.integration.process import children, descriptors, eventually, is_running, serving
-from tests.integration.wire import Answer, Wire, tensor
+from tests.integration.wire import Answer, Wire, dumps, message, tensor
 
 pytestmark = pytest.mark.integration
 
@@ -369,3 +369,22 @@ def test_thirty_reloads_under_load_lose_nothing_and_leave_nothing(tmp_path: Path
 
 def thread_count(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
+def test_what_still_runs_when_its_time_is_up_is_answered(tmp_path, profiles):
+    (tmp_path / "slow.fake").write_text('{"slow_value": 5, "slow_seconds": 3600}')
+    with run_server([tmp_path], profile_dir=profiles, exit_timeout_s=0.2) as running:
+        with Wire(running.host, running.port) as stuck, Wire(running.host, running.port) as other:
+            stuck.send(
+                message(
+                    "POST",
+                    "/v2/models/slow/infer",
+                    dumps({"inputs": [tensor("x", "FP32", [1, 4], [5, 1, 2, 3])]}),
+                )
+            )
+            version = running.server.catalog.find("slow", None)
+            eventually(lambda: version.pipeline.snapshot().running, "it runs")
+            assert other.post("/v2/repository/models/slow/unload").status == 200
+            answer = stuck.receive()
+        assert answer.status == 503
+        assert "unloaded" in answer.error

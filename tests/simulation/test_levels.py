@@ -103,3 +103,16 @@ async def test_a_client_that_leaves_frees_its_place(levels):
     first, _ = (levels.submit(each, level=1) for each in (1, 2))
     levels.pipeline.drop(first)
     assert levels.submit(3, level=1).client.error is None
+
+
+async def test_what_cannot_be_in_time_any_more_is_served_last_where_its_level_has_it_so(levels):
+    channel = levels.start_worker(known=SLOW)
+    levels.submit(0, level=2)
+    await tick()
+    delayed = [levels.submit(each, level=2, within=0.7) for each in (1, 2)]
+    await asyncio.sleep(0.4)
+    for _ in range(3):
+        await tick()
+        channel.finish()
+    assert [each.client.error for each in delayed] == [None, None]
+    assert sorted(each.client.rows for each in delayed) == [[2], [4]]

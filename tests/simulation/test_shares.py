@@ -141,3 +141,19 @@ async def test_levels_change_nothing_while_everything_fits(serve):
         ]
         calls = await run(serve(LAW, config=config), sources, 1)
         assert all(call.is_in_time for call in calls)
+
+
+async def test_who_travels_alone_pays_for_the_whole_run(serve):
+    law = linear(10, 0.05)
+    together = Source("together", capacity(law), within_s=1, tenant="together")
+    alone = Source("alone", 200, within_s=1, tenant="alone", is_alone=True)
+    served = serve(law)
+    calls = await run(served, [together, alone], 3)
+    assert goodput(calls, 0.5, 3, "together") >= 0.4 * capacity(law)
+
+
+async def test_what_nobody_could_answer_in_time_does_not_make_runs_short(serve):
+    served = serve(LAW, config=LEVELS)
+    hopeless = Source("hopeless", 5, within_s=0.001, level=1)
+    calls = await run(served, [Source("usual", CAPACITY, within_s=0.3, level=2), hopeless], 2)
+    assert goodput(calls, 0.5, 2, "usual") >= 0.9 * CAPACITY

@@ -10,7 +10,7 @@ from headrace.admission.device import Device
 from headrace.backends.registry import IN_PROCESSES
 from headrace.batching.latency import LatencyModel, cost_bucket
 from headrace.config import Settings
-from headrace.errors import HeadraceError, NotReady, ServerExiting
+from headrace.errors import HeadraceError, NotReady
 from headrace.events import (
     BatchDone,
     Event,
@@ -185,8 +185,7 @@ class ModelVersion:
         if self.state is not VersionState.UNAVAILABLE:
             self._move(VersionState.UNLOADING, "")
         self._save_profile()
-        self.pipeline.refuse_all(error or ServerExiting())
-        self.pipeline.close()
+        self.pipeline.close(error)
         for worker in self._workers():
             worker.stop()
         if self._probe is not None:
