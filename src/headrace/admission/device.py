@@ -182,8 +182,9 @@ class Device:
         return self._order.lead(token) <= AHEAD_S
 
     def _note_wanting(self, *begin: Token) -> None:
-        """Who runs wants its turns as much as who waits: between two runs it has not been idle. Not so who hangs: what
-        the others use meanwhile is not their debt.
+        """Who runs wants its turns as much as who waits: between two runs it has not been idle.
+
+        Not so who hangs: what the others use meanwhile is not their debt.
         """
         now = self._clock()
         running = (each for each in self._running if any(until > now for until in each.user.holds_until()))
