@@ -181,8 +181,8 @@ class Pipeline:
         """The reason not to take such a request in now, or None.
 
         Nothing is refused while nothing waits and an instance is idle: were l(b) ever believed too long for all
-        deadlines, no run would correct it. The server's own deadline is never shorter than two runs. What has expired
-        already is answered so by the queue.
+        deadlines, no run would correct it. The server's own deadline is never shorter than two runs, as far as the second
+        begins before it passes. What has expired already is answered so by the queue.
         """
         if (refusal := self._bounds(arrival.level, arrival.nbytes)) is not None:
             return refusal
@@ -195,7 +195,8 @@ class Pipeline:
         expected = self._expected_s(arrival, now)
         allowed = arrival.target - now
         if not arrival.is_asked and arrival.target == arrival.deadline:
-            allowed = max(allowed, 2 * self._upper(arrival.cost, arrival.rows))
+            run_s = self._upper(arrival.cost, arrival.rows)
+            allowed = max(allowed, min(allowed, run_s) + run_s)
         if expected <= allowed:
             return None
         return DeadlineInfeasible(self.spec.name, expected, max(0.0, allowed))

@@ -133,3 +133,10 @@ async def test_what_is_staged_counts_from_when_it_begins(path):
     since, _ = path.pipeline.oldest_run_s([channel])
     assert since == pytest.approx(0.1)
     channel.finish(0.1)
+
+
+async def test_what_would_expire_behind_a_run_longer_than_the_servers_deadline_hears_so_at_once(serve):
+    served = serve(linear(8000, 1), noise=0.0)
+    calls = await run(served, [Source("any", 0.5, within_s=5, is_asked=False)], 60)
+    assert sum(call.error is None for call in calls) >= 7
+    assert {call.latency_s for call in calls if call.error is not None} == {0.0}
