@@ -88,7 +88,7 @@ class Settings(BaseModel):
     """Status of requests refused because too much waits; some balancers retry the one and not the other."""
 
     max_loop_lag_s: float = Field(default=0.05, gt=0)
-    """Seconds the gateway may be behind for a quarter of a second before it refuses requests unseen."""
+    """Seconds the gateway may be late, five times in a row, before it refuses requests unseen."""
 
     instances: int | None = Field(default=None, ge=1)
     """Sessions a model runs at once; measured at load if not set."""

@@ -81,12 +81,14 @@ def test_a_parameter_says_it_where_no_header_does(wire, tenants):
     wire.post(INFER, body(tenant="blue"), {"X-API-Key": UNLISTED})
     wire.post(INFER, body(tenant="blue"), {"X-API-Key": SECRET})
     wire.post(INFER, body(tenant="acme"))
+    wire.post(INFER, body(tenant=None))
     wire.post(INFER, body(tenant="a\nb"))
     assert tenants == [
         "blue",
         "red",
         "blue",
         "acme",
+        "",
         "",
         f"name-{sha256(b'a' + bytes([10]) + b'b').hexdigest()[:8]}",
     ]

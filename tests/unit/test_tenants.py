@@ -162,6 +162,14 @@ MISTAKES = {
     "a key of digits": ("a: {keys: [1234]}", "1: a.keys[0]: should be text: put it in quotes"),
     "a name": ("'a\u00e4': {}", "1: a\u00e4: a tenant's name is 1 to 64 printable ASCII characters"),
     "broken YAML": ("a: [1", "1: this is not YAML: "),
+    "a key like an alias": (
+        f"a: {{keys: [*{SECRET}]}}",
+        "1: this is not YAML: text that begins with * has to be",
+    ),
+    "a key like a tag": (
+        f"a: {{keys: [!{SECRET} x]}}",
+        "1: a.keys[0]: a tag, as in !this, means nothing here",
+    ),
     "a tenant twice": ("a: {}\na: {}", "2: a: given twice, first in line 1: keep one"),
     "a shared key": (
         f"a: {{keys: [{SECRET}]}}\nb:\n  keys:\n    - sha256:{DIGEST}",

@@ -1,4 +1,6 @@
-"""The file of --tenants: who shares the device, with what weight and by which API keys. No sentence repeats a key.
+"""The file of --tenants: who shares the device, with what weight and by which API keys.
+
+No sentence repeats what stands where a key should.
 
 acme: {weight: 3, keys: ["sha256:2bb8…", "a key as it is"]}
 nightly: {weight: 0.2}

@@ -36,7 +36,9 @@ def read_parameters(parameters: Parameters) -> Asked:
     priority = parameters.get("priority", 0)
     if type(priority) is not int or priority < 0:
         raise InvalidRequest("Unable to parse 'priority': expected an unsigned integer, 1 first")
-    tenant = parameters.get("tenant", "")
+    tenant = parameters.get("tenant")
+    if tenant is None:
+        tenant = ""
     if type(tenant) is not str:
         raise InvalidRequest("Unable to parse 'tenant': expected a string, the tenant's name")
     timeout_us = parameters.get("timeout")

@@ -123,9 +123,10 @@ class Reader:
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Hashable:
         text: str = node.value
         if node.tag not in PLAIN_TAGS:
-            self._mistake(
-                node, path, f"the tag {node.tag.replace(PREFIX, '!!')} means nothing here: leave it out"
-            )
+            # Of others than YAML's own, no word: one may be a secret that begins with an exclamation mark.
+            is_own = node.tag.startswith(PREFIX)
+            tag = f"the tag {node.tag.replace(PREFIX, '!!')}" if is_own else "a tag, as in !this,"
+            self._mistake(node, path, f"{tag} means nothing here: leave it out, or put text in quotes")
             return text
         return text if node.style is not None else resolved(text)  # quoted, or a block of text
 
@@ -155,6 +156,8 @@ def explained(exc: yaml.MarkedYAMLError) -> str:
         return "this is not YAML: a key needs a colon and a space behind it, as in 'format: 1'"
     if "mapping values are not allowed" in problem:
         return "this is not YAML: a second ': ' in one line; put the text in quotes, or check the indentation"
+    if "undefined alias" in problem:
+        return "this is not YAML: text that begins with * has to be in quotes"
     if "expected a single document" in str(exc):
         return "there is a second document behind '---': keep one"
     context = f" {exc.context}" if exc.context else ""
