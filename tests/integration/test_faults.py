@@ -306,3 +306,12 @@ def test_nothing_outlives_a_gateway_that_is_killed_while_it_loads(tmp_path: Path
     assert server.process.stderr is not None
     server.process.stderr.close()
     eventually(lambda: not any(map(is_running, workers)), "its workers are gone")
+
+
+def test_a_model_whose_runs_all_take_longer_than_the_hang_floor_is_not_taken_for_hanging(tmp_path, profiles):
+    (tmp_path / "slow.fake").write_text('{"seconds": 1.5}')
+    with (
+        run_server([tmp_path], profile_dir=profiles, hang_floor_s=0.5) as running,
+        Wire(running.host, running.port) as wire,
+    ):
+        assert wire.infer("slow", {"inputs": [row(1)]}).status == 200

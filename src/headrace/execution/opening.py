@@ -74,9 +74,11 @@ class Opening:
             return described  # it could not tell before it was loaded
         started = time.perf_counter()
         probe.first_run()
-        if time.perf_counter() - started > SLOW_S:
+        if (took := time.perf_counter() - started) > SLOW_S:
             spec = self._as_batched(probe.unjoined_spec(load.name, load.version))
-            profile = Profile(None, load.instances or 1, load.threads or 1)
+            # Were nothing known of how long a run takes, one that takes this long might be taken for hanging.
+            latencies = {probe.row_cost(): {1: took}}
+            profile = Profile(None, load.instances or 1, load.threads or 1, latencies)
             return probe.backend, Ready(spec, profile, self._key)
         with self._store.turn():
             spec = self._as_batched(probe.spec(load.name, load.version))
