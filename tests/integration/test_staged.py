@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import signal
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from headrace.lifecycle.state import VersionState
 from headrace.testing import RunningServer, run_server
 from tests.integration import graphs
 from tests.integration.process import children, eventually
@@ -283,3 +285,27 @@ def test_a_skill_whose_code_cannot_be_loaded_says_where(tmp_path: Path, profiles
         assert "transform.py, line 1" in version.reason
         assert "nothing_there" in version.reason
         assert ask(running, "a", name="broken").status == 503
+
+
+def test_what_a_model_runs_when_it_dies_is_answered_though_its_transform_cannot_serve_any_more(
+    tmp_path: Path, profiles: Path
+):
+    code = tmp_path / "stuck" / "transform.py"
+    code.parent.mkdir()
+    code.write_text(CODE)
+    (tmp_path / "stuck" / "skill.yaml").write_text(YAML.replace("twice.onnx", "stuck.fake"))
+    (tmp_path / "stuck" / "stuck.fake").write_text('{"slow_value": 4, "slow_seconds": 3600}')
+    asked = {"inputs": [tensor("text", "BYTES", [1], ["four"]), tensor("more", "FP64", [1], [1])]}
+    with run_server([tmp_path], profile_dir=profiles, watch=False) as running:
+        version = running.server.catalog.find("stuck", None)
+        assert version.transforms is not None
+        with Wire(running.host, running.port) as wire:
+            wire.send(message("POST", "/v2/models/stuck/infer", dumps(asked)))
+            eventually(lambda: version.pipeline.snapshot().running, "the model runs it")
+            code.write_text(CODE + "# changed")
+            for pid in version.transforms.snapshot().pids:
+                os.kill(pid, signal.SIGKILL)
+            eventually(lambda: version.state is VersionState.UNAVAILABLE, "its transform is refused")
+            for pid in version.snapshot().pids:
+                os.kill(pid, signal.SIGKILL)
+            assert wire.receive().status == 503

@@ -371,6 +371,9 @@ class ModelVersion:
         seat = self._seat_of(worker)
         if self.state in {VersionState.UNAVAILABLE, VersionState.UNLOADING}:
             seat.vacate()
+            self.pipeline.detach(worker.channels)
+            if not self._workers():
+                self.pipeline.refuse_all(self.not_ready(self.reason))
             return
         self._deaths += 1
         # A suspect's death says nothing of the model: whoever waits behind it need not go.
