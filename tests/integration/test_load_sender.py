@@ -234,7 +234,7 @@ def test_what_finds_no_connection_is_not_sent_and_says_so() -> None:
 def test_a_sender_that_comes_late_leaves_out_no_call(late_s: float, status: int) -> None:
     """It stood still for longer than the schedule was; but what is far too late says nothing of the server."""
     started = time.perf_counter() - late_s
-    rows, load = Rows(started), plan([0.0, 0.1])
+    rows, load = Rows(started, [ANYBODY]), plan([0.0, 0.1])
     with load_target(answer_at_once) as target:
         sender = Run(OpenCalls(load, [ANYBODY], started), [ANYBODY], [[REQUEST]], rows, lambda _: None)
         address = (socket.AF_INET, ("127.0.0.1", target.port))
@@ -272,8 +272,32 @@ def test_an_answer_nobody_expected_is_kept_as_text() -> None:
         record = call(target, schedules.even(100, 0.2), Caller(retries=3))
     assert (record.status == 400).all()
     assert len(record.status) == 20  # what the client did wrong is not called again
-    assert len(record.first_faults) == 10
+    assert len(record.first_faults) == 1  # said twenty times, kept once
     assert "no such x" in record.first_faults[0]
+
+
+def test_the_first_ten_answers_that_differ_are_kept() -> None:
+    async def fail(visit: Visit) -> None:
+        await visit.say(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\n%02d" % visit.number)
+
+    with load_target(fail) as target:
+        record = call(target, schedules.even(100, 0.2))
+    assert len(set(record.first_faults)) == len(record.first_faults) == 10
+
+
+def test_progress_counts_first_attempts_and_what_came_in_time() -> None:
+    rows = Rows(100.0, [Caller(deadline_s=1.0), Caller()])
+    for caller, attempt, took_s, status in [
+        (0, 0, 0.5, 200),
+        (0, 0, 1.5, 200),
+        (0, 1, 0.1, 503),
+        (1, 0, 9.0, 200),
+    ]:
+        rows.end(rows.add(100.0, caller, 0, attempt), status, 100.0 + took_s)
+    told = rows.progress(109.0)
+    assert (told.offered, told.served, told.good, told.refused) == (3, 3, 2, 1)
+    again = rows.progress(110.0)
+    assert (again.offered, again.served, again.good) == (0, 0, 0)
 
 
 def test_callers_send_their_own_requests() -> None:
@@ -314,6 +338,7 @@ def test_a_closed_loop_pauses_after_a_refusal() -> None:
 
 def test_a_process_sends_and_tells_while_it_does() -> None:
     told: list[Progress] = []
+    order: list[str] = []
     core = max(os.sched_getaffinity(0))
     with load_target(answer_at_once) as target:
         record = send(
@@ -322,11 +347,12 @@ def test_a_process_sends_and_tells_while_it_does() -> None:
             [ANYBODY],
             [[REQUEST]],
             core=core,
-            progress=told.append,
-            sample=lambda: {"seen": len(target.visits)},
+            progress=lambda progress: (told.append(progress), order.append("told")),
+            sample=lambda: order.append("looked") or {"seen": len(target.visits)},
         )
     assert (record.status == 200).all()
     assert 0 < sum(each.served for each in told) <= 150
+    assert order[:3] == ["looked", "looked", "told"]  # what is shown of a second has that second's sample
     samples = record.samples["seen"]
     assert samples[0][1] < 150
     assert samples[-1][1] == 150

@@ -242,16 +242,39 @@ def test_lines_are_written_where_there_is_no_terminal():
     out = StringIO()
     with LiveTable(Console(file=out, width=40), lambda: 3.25) as show:
         for second in (1.0, 2.0):
-            show(Progress(second, 100, 90, 5, 1, 0, 0, 4, 0.0001, 0.01, 1.25))
+            show(Progress(second, 100, 90, 70, 5, 1, 0, 0, 4, 0.0001, 0.01, 1.25))
     heading, first, second = out.getvalue().splitlines()
-    assert heading.split()[:4] == ["second", "offered", "served", "refused"]
-    assert first.split() == ["1", "100", "90", "5", "1", "0", "4", "10", "1250", "0.1", "3.2"]
+    assert heading.split()[:5] == ["s", "offered", "served", "good", "refused"]
+    assert first.split() == ["1", "100", "90", "70", "5", "1", "0", "4", "10", "1250", "0.1", "3.2"]
     assert second.split()[0] == "2"
 
 
 def test_a_terminal_gets_a_table_that_goes_away():
     out = StringIO()
     with LiveTable(Console(file=out, force_terminal=True, width=120), lambda: None) as show:
-        show(Progress(1.0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0))
+        show(Progress(1.0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0))
     assert "offered" in out.getvalue()
     assert "\x1b[2K" in out.getvalue()
+
+
+@pytest.mark.parametrize("width", [79, 80], ids=["wrapped", "table"])
+def test_no_terminal_cuts_off_a_figure(width):
+    out = StringIO()
+    with LiveTable(Console(file=out, force_terminal=True, width=width), lambda: 12.5) as show:
+        show(Progress(599.0, 54321, 54322, 54323, 1234, 3210, 123, 0, 4567, 1.111, 2.222, 3.333))
+    for figure in (
+        "599",
+        "54321",
+        "54322",
+        "54323",
+        "1234",
+        "3210",
+        "123",
+        "4567",
+        "1111",
+        "2222",
+        "3333",
+        "12.5",
+    ):
+        assert figure in out.getvalue()
+    assert "…" not in out.getvalue()

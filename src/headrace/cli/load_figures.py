@@ -1,7 +1,5 @@
 """What came of a load test, for people: a table on stdout, and the verdict below it."""
 
-import sys
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -30,7 +28,9 @@ ENDS = {"gave_up": "given up", "lost": "lost", "not_sent": "never sent"}
 
 def print_figures(test: LoadTest) -> None:
     """The callers, how attempts ended that were not served, and the verdict."""
-    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    console = Console(highlight=False)
+    # A terminal too narrow wraps its lines; cut off, they would say something else.
+    console.width = max(WIDTH, console.width)
     analysis = test.analysis
     table = Table(box=None, padding=(0, 1), header_style="dim")
     for at, name in enumerate(COLUMNS):

@@ -12,9 +12,11 @@ from rich.table import Table
 from headrace.loadtest.sender import Progress
 
 COLUMNS = (
-    *("second", "offered", "served", "refused", "failed", "gave up", "on the way"),
-    *("p50 ms", "p99 ms", "lag p99 ms", "batch"),
+    *("s", "offered", "served", "good", "refused", "failed", "gave up", "out"),
+    *("p50 ms", "p99 ms", "lag ms", "batch"),
 )
+LEAST_WIDTH = 80
+"""Of a terminal on which a table cuts off nothing; on a narrower one, lines are wrapped."""
 MOST_LINES = 15
 """What is older scrolls away; the report has all."""
 NONE = "-"
@@ -32,10 +34,11 @@ class LiveTable:
         # The mutable state: the lines that are shown, and whether the plain ones have got their heading.
         self._lines: deque[tuple[str, ...]] = deque(maxlen=MOST_LINES)
         self._has_heading = False
+        self._is_table = console.is_terminal and console.width >= LEAST_WIDTH
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self._is_table:
             self._live.start()
         return self
 
@@ -48,7 +51,7 @@ class LiveTable:
         """Show what the sender saw in the last second."""
         line = cells(progress, self._batch_size())
         self._lines.append(line)
-        if self._console.is_terminal:
+        if self._is_table:
             self._live.update(self._table(), refresh=True)
             return
         if not self._has_heading:
@@ -57,7 +60,7 @@ class LiveTable:
         self._print(line)
 
     def _table(self) -> Table:
-        table = Table(box=None, padding=(0, 1), header_style="dim")
+        table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
         for name in COLUMNS:
             table.add_column(name, justify="right", no_wrap=True)
         for line in self._lines:
@@ -71,12 +74,13 @@ class LiveTable:
 
 def cells(progress: Progress, batch_size: float | None) -> tuple[str, ...]:
     """A line, in the order of COLUMNS."""
-    counts = (progress.offered, progress.served, progress.refused, progress.failed + progress.not_sent)
+    counts = (
+        *(progress.offered, progress.served, progress.good),
+        *(progress.refused, progress.failed + progress.not_sent, progress.gave_up, progress.out),
+    )
     return (
         f"{progress.at_s:.0f}",
         *map(str, counts),
-        str(progress.gave_up),
-        str(progress.out),
         milliseconds(progress.p50_s) if progress.served else NONE,
         milliseconds(progress.p99_s) if progress.served else NONE,
         milliseconds(progress.lag_p99_s),

@@ -30,7 +30,7 @@ class Record:
         who: the run's callers.
         seconds: of the schedule; what is answered after it still counts for the calls scheduled in it.
         own_cpu_s: the sender's CPU time.
-        first_faults: up to ten answers nobody expected, as text.
+        first_faults: up to ten different answers nobody expected, as text.
         samples: what was read from the server's metrics now and then, by name; may be empty.
     """
 

@@ -71,8 +71,9 @@ class Progress:
 
     Attributes:
         at_s: since the start of the run.
-        offered: scheduled, retries among them.
+        offered: first attempts.
         served: answered with 200.
+        good: those of them within their caller's deadline.
         refused: answered with 429, 503 or 504.
         failed: answered with anything else, or lost.
         gave_up: given up by the client.
@@ -86,6 +87,7 @@ class Progress:
     at_s: float
     offered: int
     served: int
+    good: int
     refused: int
     failed: int
     gave_up: int
@@ -246,11 +248,12 @@ def _listen(
         told: Any = pickle.load(process.stdout)  # noqa: S301 - from the process that was started for it
         if isinstance(told, Started):
             zero = told.zero
-        elif isinstance(told, Progress) and progress is not None:
-            progress(told)
         now = time.perf_counter() - zero
         for name, value in (sample() if sample is not None else {}).items():
             samples.setdefault(name, []).append((now, value))
+        # After the sample, which is of the same second.
+        if isinstance(told, Progress) and progress is not None:
+            progress(told)
         if isinstance(told, Record):
             return replace(told, samples=samples)
 

@@ -119,12 +119,12 @@ def carry_out(order: Order, most: int, tell: Callable[[Started | Progress | Reco
         calls = OpenCalls(load, callers, zero)
     else:
         calls = ClosedCalls(load, callers, max(map(len, order.requests)), zero)
-    rows = Rows(zero)
+    rows = Rows(zero, callers)
     tell(Started(zero))
     cpu_s = time.process_time()
     run = Run(calls, callers, order.requests, rows, tell)
     run.run(order.address, most, zero + load.seconds, spins=order.spins)
-    tell(rows.record(callers, load.seconds, time.process_time() - cpu_s))
+    tell(rows.record(load.seconds, time.process_time() - cpu_s))
 
 
 class Run:
