@@ -159,12 +159,37 @@ def test_a_model_that_fails_is_not_loaded(server, tmp_path):
         (["swift", "--concurrency", "3", "--rate", "7"], "leave out --rate"),
         (["swift", "--rate", "5", "--budget-s", "1"], "leaves no time for a run"),
         (["swift", "--url", "https://127.0.0.1:8000"], "speaks plain HTTP"),
+        (["swift", "--url", "http://127.0.0.1:99999"], "is not a URL like"),
+        (["swift", "--url", "http://[::1"], "is not a URL like"),
+        (["swift", "--report", "/"], "cannot be written"),
+        (["swift", "--report", "/tmp/x", "--json", "/tmp/x"], "give them two names"),
+        (["swift", "--rate", "nan"], "is no number above 0"),
+        (["swift", "--seconds", "inf"], "is no number above 0"),
+        (["swift", "--seed", "-1"], "not in the range x>=0"),
+        (["swift", "--zipf", "nan"], "is no number above 0"),
+        (["swift", "--rate", "1e12"], "lower its rate or length"),
     ],
 )
 def test_mistakes_are_named(server, arguments, words):
     result = bench(server, *arguments)
     assert result.exit_code in {1, 2}
     assert words in " ".join(result.stderr.split())
+
+
+def test_one_file_that_cannot_be_written_does_not_cost_the_other(server, tmp_path):
+    page = tmp_path / "out.html"
+    result = bench(
+        server, "swift", "--rate", "50", "--seconds", "0.2", "--json", "/dev/full", "--report", str(page)
+    )
+    assert result.exit_code == 1
+    assert "/dev/full cannot be written" in result.stderr
+    assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_an_address_without_a_scheme_has_batch_sizes_too(server, tmp_path):
+    url = server.url.removeprefix("http://")
+    found = document(server, tmp_path / "out.json", "swift", "--url", url, "--rate", "50", "--seconds", "1.2")
+    assert found["batch_sizes"]
 
 
 def test_a_trace_that_is_none_is_refused_by_line(server, tmp_path):

@@ -18,6 +18,7 @@ from headrace.cli.load import (
     read_load,
 )
 from headrace.cli.pinning import pin
+from headrace.errors import ConfigurationError
 from headrace.loadtest.plan import Caller
 from headrace.loadtest.wire import Metadata, Tensor
 from headrace.messages import Datatype
@@ -61,12 +62,32 @@ def test_a_caller_says_what_differs_from_the_usual_one():
         "web:part=0",
         "web:retries=-1",
         ":part=1",
+        "",
+        "a:part=inf",
+        "a:give_up_ms=inf",
+        "a:tenant=b\r\nx: y",
         "a:priority=x",
     ],
 )
 def test_a_caller_that_cannot_be_is_refused(text):
     with pytest.raises(click.BadParameter):
         parse_callers((text,), Caller())
+
+
+@pytest.mark.parametrize(
+    ("more", "rate", "seconds"),
+    [({}, 1e12, 1.0), ({"pattern": "steps", "steps": ((1e9, 1.0),)}, None, 1.0)],
+    ids=["rate", "steps"],
+)
+def test_more_calls_than_memory_has_room_for_are_refused(more, rate, seconds):
+    with pytest.raises(ConfigurationError, match="lower its rate or length"):
+        load(**more).schedule(rate, seconds, 1)
+
+
+def test_a_moment_recorded_is_not_repeated_for_ever(tmp_path):
+    recorded = load(trace=trace_of(tmp_path, "time\n0\n1e-9\n"))
+    with pytest.raises(ConfigurationError, match="lower its rate or length"):
+        recorded.schedule(None, 5.0, 1)
 
 
 def test_two_callers_have_two_names():

@@ -71,6 +71,8 @@ def test_a_trace_of_one_call_is_a_second_long(csv) -> None:
         ("time\n1\nsoon\n", "line 3: 'soon'"),
         ("time\nnan\n", "line 2: 'nan'"),
         ("time,length\n1,2\n1,2.5\n", "line 3: '2.5'"),
+        ("time,length\n1,2\n1,99999999999\n", "line 3: '99999999999'"),
+        ('time,caller\n1,"a\nx: y"\n', "is no name of a caller"),
         ("time,key\n1,a\n2\n", "line 3 has 1 cells and the header has 2"),
     ],
 )
@@ -86,3 +88,8 @@ def test_a_file_that_is_no_text_or_not_there_is_said(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes(b"time\n\xff\xfe\n")
     with pytest.raises(ConfigurationError, match="not a CSV file in UTF-8"):
         recorded(tmp_path / "x.csv")
+
+
+def test_calls_that_came_all_at_once_have_no_rate_to_change(csv) -> None:
+    with pytest.raises(ConfigurationError, match="all at once"):
+        recorded(csv("time\n5\n5\n")).scaled(10)

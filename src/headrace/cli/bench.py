@@ -1,11 +1,27 @@
 """`headrace bench`: load on a running server, open loop, and what it kept of its promise."""
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import click
 
 EXTRA = frozenset({"matplotlib", "hdrh"})
+MOST_KEYS = 1_000_000
+"""The body of each is made before the run, and kept."""
+
+
+class Positive(click.FloatRange):
+    """A number above zero, which `nan` and `inf` are not."""
+
+    def __init__(self) -> None:
+        super().__init__(0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not isfinite(number):
+            self.fail(f"{value} is no number above 0.", param, ctx)
+        return number
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -13,12 +29,12 @@ EXTRA = frozenset({"matplotlib", "hdrh"})
 @click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where the server listens.")
 @click.option(
     "--rate",
-    type=click.FloatRange(0, min_open=True),
+    type=Positive(),
     help="Calls a second; half of what one connection gets, if not given.",
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=Positive(),
     help="Length of the run; 10 if not given, 3 with --quick.",
 )
 @click.option(
@@ -45,11 +61,15 @@ EXTRA = frozenset({"matplotlib", "hdrh"})
     help="Closed loop instead: N connections that ask again when they have their answer.",
 )
 @click.option(
-    "--keys", type=click.IntRange(1), default=64, show_default=True, help="How many different inputs."
+    "--keys",
+    type=click.IntRange(1, MOST_KEYS),
+    default=64,
+    show_default=True,
+    help="How many different inputs.",
 )
 @click.option(
     "--zipf",
-    type=click.FloatRange(0, min_open=True),
+    type=Positive(),
     metavar="S",
     help="Some inputs are asked more often: Zipf's law with this exponent, as in 1.1.",
 )
@@ -72,12 +92,12 @@ EXTRA = frozenset({"matplotlib", "hdrh"})
 )
 @click.option(
     "--deadline-ms",
-    type=click.FloatRange(0, min_open=True),
+    type=Positive(),
     help="An answer later than this is no good one; the server is told, by x-request-timeout-seconds.",
 )
 @click.option(
     "--give-up-ms",
-    type=click.FloatRange(0, min_open=True),
+    type=Positive(),
     help="A client closes its connection after so long without an answer; 10000 if not given.",
 )
 @click.option(
@@ -96,17 +116,17 @@ EXTRA = frozenset({"matplotlib", "hdrh"})
     help="One kind of client, instead of a single one; repeat for each. Keys: part (of the calls), deadline_ms, "
     "give_up_ms, retries, pause_ms, priority, tenant, heeds_retry_after=yes, sends_deadline=no.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Of all that is drawn.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of all that is drawn.")
 @click.option(
     "--p99-ms",
-    type=click.FloatRange(0, min_open=True),
+    type=Positive(),
     help="The objective: 99 % of the calls answered with success within this; the exit status is 1 if they were not.",
 )
 @click.option("--find-max", is_flag=True, help="Search for the highest rate that keeps --p99-ms.")
 @click.option("--quick", is_flag=True, help="Shorter, and less exact.")
 @click.option(
     "--budget-s",
-    type=click.FloatRange(0, min_open=True),
+    type=Positive(),
     help="Never take longer; with --find-max 300 if not given, 60 with --quick.",
 )
 @click.option(

@@ -1,5 +1,6 @@
 """The options of `headrace bench`: which go together, and the target, budget and callers they say."""
 
+import os
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,11 +38,14 @@ def check_options(options: dict[str, Any]) -> None:
     for mistake, is_made in mistakes.items():
         if is_made:
             raise click.UsageError(mistake)
-    for each in ("report", "json_file"):
-        if options[each] is not None and not options[each].parent.is_dir():
-            raise click.BadParameter(
-                f"there is no folder {options[each].parent}", param_hint=f"'{options[each]}'"
-            )
+    files = [options[each] for each in ("report", "json_file") if options[each] is not None]
+    for each in files:
+        if not each.parent.is_dir():
+            raise click.BadParameter(f"there is no folder {each.parent}", param_hint=f"'{each}'")
+        if each.is_dir() or not os.access(each if each.exists() else each.parent, os.W_OK):
+            raise click.BadParameter("it cannot be written", param_hint=f"'{each}'")
+    if len(set(files)) < len(files):
+        raise click.UsageError("--report and --json write two files: give them two names")
 
 
 def address(url: str) -> tuple[str, int]:
@@ -51,7 +55,7 @@ def address(url: str) -> tuple[str, int]:
         click.BadParameter: the generator cannot speak to such a URL.
     """
     parts = urlsplit(url if "://" in url else f"http://{url}")
-    if parts.scheme != "http" or not parts.hostname or parts.path.rstrip("/"):
+    if parts.scheme != "http" or not parts.hostname or parts.username or parts.path.rstrip("/"):
         raise click.BadParameter(
             f"'{url}' is not like http://127.0.0.1:8000: the generator speaks plain HTTP to a server's root",
             param_hint="'--url'",

@@ -5,7 +5,7 @@ import json
 import time
 from http import HTTPStatus
 from typing import Any, NamedTuple, NoReturn
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import click
 
@@ -44,8 +44,8 @@ class Client:
     """
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        parts = split(url)
+        if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
             raise click.BadParameter(f"'{url}' is not a URL like http://127.0.0.1:8000", param_hint="'--url'")
         self._url = f"{parts.scheme}://{parts.netloc}"
         self._parts = parts
@@ -232,3 +232,13 @@ def tensors(entries: list[Json]) -> dict[str, Tensor]:
         each["name"]: Tensor(each["name"], Datatype(each["datatype"]), tuple(each["shape"]))
         for each in entries
     }
+
+
+def split(url: str) -> SplitResult | None:
+    """Its parts; None if it has a port that is no number, or one too large."""
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        port = parts.port
+    except ValueError:
+        return None
+    return None if port == 0 else parts

@@ -2,12 +2,14 @@
 
 from collections import Counter
 from dataclasses import dataclass, fields, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
+from headrace.errors import ConfigurationError
 from headrace.loadtest import schedules, wire
 from headrace.loadtest.plan import Caller, Schedule
 from headrace.loadtest.trace import Trace, read_trace
@@ -18,6 +20,8 @@ NAMED = 20
 OTHERS = "others"
 LENGTH_LEVELS = 64
 """Lengths of a trace that get bodies of their own; those between take the next longer one."""
+MOST_CALLS = 20_000_000
+"""In a run: what becomes of each takes some 200 bytes in the process that sends."""
 FLAGS = {"yes": True, "no": False}
 MILLISECONDS = {"deadline_ms": "deadline_s", "give_up_ms": "give_up_s", "pause_ms": "pause_s"}
 CALLER_KEYS = (
@@ -62,7 +66,15 @@ class Load:
         return wanted or usual
 
     def schedule(self, rate: float | None, seconds: float, seed: int) -> Schedule:
-        """The calls of a run. A trace is made faster or slower to have the rate, if one is given."""
+        """The calls of a run. A trace is made faster or slower to have the rate, if one is given.
+
+        Raises:
+            ConfigurationError: they would be too many.
+        """
+        if (count := self._count(rate, seconds)) > MOST_CALLS:
+            raise ConfigurationError(
+                f"{count:.3g} calls in {seconds:g} s are more than the {MOST_CALLS:,} that a run may have: lower its rate or length"
+            )
         if self.trace is not None:
             trace = (self.trace if rate is None else self.trace.scaled(rate)).repeated(seconds)
             return self._completed(trace.times, seconds, seed, trace)
@@ -78,6 +90,15 @@ class Load:
             case _:
                 raise AssertionError("a pattern without a rate")
         return self._completed(times, seconds, seed)
+
+    def _count(self, rate: float | None, seconds: float) -> float:
+        """About how many calls such a run has."""
+        if self.pattern == "steps":
+            return sum(each * time for each, time in self.steps)
+        if rate is None:
+            assert self.trace is not None, "nothing else has a rate of its own"
+            rate = len(self.trace.times) / self.trace.seconds
+        return rate * seconds
 
     def _completed(
         self, times: np.ndarray, seconds: float, seed: int, trace: Trace | None = None
@@ -173,7 +194,7 @@ def parse_steps(text: str | None) -> tuple[tuple[float, float], ...]:
         parsed = tuple((rate, seconds) for rate, seconds in steps)
     except ValueError:
         parsed = ((0.0, 0.0),)
-    if any(rate < 0 or seconds <= 0 for rate, seconds in parsed):
+    if any(not 0 <= rate < inf or not 0 < seconds < inf for rate, seconds in parsed):
         raise click.BadParameter(
             f"'{text}' is not RATE:SECONDS,…, as in 100:5,1000:5,100:10", param_hint="'--steps'"
         )
@@ -188,7 +209,7 @@ def parse_viral(text: str | None) -> tuple[float, float, float] | None:
         at, lasts, part = map(float, text.split(":"))
     except ValueError:
         at, lasts, part = -1.0, -1.0, -1.0
-    if at < 0 or lasts <= 0 or not 0 < part <= 1:
+    if not (at >= 0 and lasts > 0 and 0 < part <= 1):
         raise click.BadParameter(
             f"'{text}' is not AT:FOR:PART, as in 5:10:0.3: from the fifth second on, for ten, 30 % of the calls",
             param_hint="'--viral'",
@@ -221,13 +242,13 @@ def parse_callers(texts: tuple[str, ...], base: Caller) -> tuple[Caller, ...]:
 def parse_caller(text: str, base: Caller) -> Caller:
     name, _, rest = text.partition(":")
     caller = replace(base, name=name)
-    for each in filter(None, rest.split(",")):
-        key, _, value = each.partition("=")
-        if not name or key not in CALLER_KEYS:
-            raise click.BadParameter(
-                f"'{text}' is not NAME:key=value,… with keys out of {', '.join(CALLER_KEYS)}",
-                param_hint="'--caller'",
-            )
+    pairs = [each.partition("=") for each in rest.split(",") if each]
+    if not name or any(key not in CALLER_KEYS for key, _, _ in pairs):
+        raise click.BadParameter(
+            f"'{text}' is not NAME:key=value,… with keys out of {', '.join(CALLER_KEYS)}",
+            param_hint="'--caller'",
+        )
+    for key, _, value in pairs:
         try:
             caller = replace(caller, **caller_value(key, value))
         except (ValueError, KeyError) as exc:
@@ -243,6 +264,8 @@ def caller_value(key: str, value: str) -> dict[str, Any]:
     if kind is bool:
         return {key: FLAGS[value]}
     if kind is str:
+        if not value.isprintable():  # it goes into a header
+            raise ValueError(value)
         return {key: value}
     if kind is float:
         return {key: positive(float(value))}
@@ -252,6 +275,6 @@ def caller_value(key: str, value: str) -> dict[str, Any]:
 
 
 def positive(value: float) -> float:
-    if not value > 0:
+    if not 0 < value < inf:
         raise ValueError(value)
     return value

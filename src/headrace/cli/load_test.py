@@ -128,7 +128,7 @@ def bench(**options: Any) -> bool:
         requests,
         None if options["p99_ms"] is None else options["p99_ms"] / 1000,
         pin(options["core"], host, is_wanted=not options["no_pin"]),
-        BatchSizes(options["url"], model),
+        BatchSizes(f"http://{authority(host, port)}", model),
         console,
         budget_end(started, options),
     )
@@ -167,8 +167,12 @@ def requests_for(
         load, bodies = make_bodies(
             load, metadata, seed=options["seed"], lengths=lengths, binary=options["binary"]
         )
-    named = f"[{host}]" if ":" in host else host
-    return load, wire.build(metadata, f"{named}:{port}", load.callers, bodies)
+    return load, wire.build(metadata, authority(host, port), load.callers, bodies)
+
+
+def authority(host: str, port: int) -> str:
+    """As URLs and the Host header have it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def single(made: Bench, setup: Setup, options: dict[str, Any]) -> LoadTest:
@@ -258,9 +262,13 @@ def write(test: LoadTest, report: Path | None, json_file: Path | None) -> None:
         from headrace.loadtest.report import to_html
 
         files[report] = to_html
+    faults = []
     for path, render in files.items():
         try:
             path.write_text(render(test), encoding="utf-8")
         except OSError as exc:
-            raise click.ClickException(f"{path} cannot be written: {exc.strerror}") from exc
-        click.echo(f"written: {path}", err=True)
+            faults.append(f"{path} cannot be written: {exc.strerror}")
+        else:
+            click.echo(f"written: {path}", err=True)
+    if faults:
+        raise click.ClickException("; ".join(faults))

@@ -22,6 +22,7 @@ CALLER = ("caller", "tenant", "user", "app")
 LENGTH = ("length", "tokens", "contexttokens", "size")
 """What the columns may be called, in any case of letters."""
 MOST_CALLERS = (1 << 15) - 1
+MOST_LENGTH = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,13 @@ class Trace:
         return float(self.times[-1]) * len(self.times) / max(1, len(self.times) - 1) or 1.0
 
     def scaled(self, rate: float) -> "Trace":
-        """The same calls, faster or slower, so that on average `rate` come a second."""
+        """The same calls, faster or slower, so that on average `rate` come a second.
+
+        Raises:
+            ConfigurationError: they came all at once, which no factor changes.
+        """
+        if not self.times[-1]:
+            raise ConfigurationError("the trace's calls came all at once: it has no rate to change")
         return replace(self, times=self.times * (len(self.times) / (rate * self.seconds)))
 
     def repeated(self, seconds: float) -> "Trace":
@@ -105,7 +112,7 @@ def _trace(path: Path, rows: Iterator[tuple[int, list[str]]]) -> Trace:
             )
         times.append(_time(path, line, row[time_at]))
         keys.append(row[key_at] if key_at is not None else "")
-        callers.append(row[caller_at] if caller_at is not None else "")
+        callers.append(_caller(path, line, row[caller_at]) if caller_at is not None else "")
         lengths.append(_length(path, line, row[length_at]) if length_at is not None else 0)
     if not times:
         raise ConfigurationError(f"{path} has no line after its header: a trace is one line a call")
@@ -145,11 +152,22 @@ def _time(path: Path, line: int, cell: str) -> float:
 
 def _length(path: Path, line: int, cell: str) -> int:
     try:
-        return int(cell)
+        length = int(cell)
     except ValueError:
+        length = MOST_LENGTH + 1
+    if abs(length) > MOST_LENGTH:
         raise ConfigurationError(
-            f"{path}: line {line}: '{cell}' is not a whole number for a length"
-        ) from None
+            f"{path}: line {line}: '{cell}' is not a whole number for a length, up to {MOST_LENGTH}"
+        )
+    return length
+
+
+def _caller(path: Path, line: int, cell: str) -> str:
+    if not cell.isprintable():
+        raise ConfigurationError(
+            f"{path}: line {line}: {cell!r} is no name of a caller: headers cannot carry it"
+        )
+    return cell
 
 
 def _numbered(cells: list[str]) -> tuple[tuple[str, ...], list[int]]:
