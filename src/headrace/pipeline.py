@@ -284,7 +284,10 @@ class Pipeline:
         beside = self._token.tightest_beside(now) if self._token is not None else None
         tightest = min((each for each in (tight, beside) if each is not None), default=None)
         if tightest is not None:
-            rows = longest_rows(OF_TIGHTEST * tightest, partial(self._upper, cost), rows)
+            limit_s, shortest_s = OF_TIGHTEST * tightest, self._upper(cost, 1)
+            if shortest_s > limit_s:
+                limit_s = 2 * shortest_s  # what cannot be kept is not worth all of the throughput
+            rows = longest_rows(limit_s, partial(self._upper, cost), rows)
         return rows
 
     def drop(self, ticket: Ticket) -> None:

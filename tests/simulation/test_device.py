@@ -125,3 +125,11 @@ async def test_while_one_hangs_the_others_run_up_no_debt(serve):
         run(comes, [Source("comes", busy, 0.3, since=4)], 6),
     )
     assert stays.busy_s(4, 6) == pytest.approx(comes.busy_s(4, 6), rel=0.15)
+
+
+async def test_an_objective_shorter_than_any_run_beside_it_does_not_make_all_runs_small(serve):
+    machine, law = Machine(serve), linear(10, 0.05)
+    heavy = machine.serve(law)
+    tight = machine.serve(linear(1.5, 0.1), seed=2, config=ModelConfig(latency_p99_s=0.01))
+    await offer((heavy, 1, 0.3), (tight, 0.01, 0.01))
+    assert goodput(heavy.calls, SINCE, SECONDS) >= 0.8 * capacity(law)

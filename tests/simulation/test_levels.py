@@ -58,7 +58,7 @@ async def test_what_waited_too_long_is_refused_or_served_last_as_its_level_has_i
     channel = levels.start_worker(known=SLOW)
     levels.submit(0, level=1, within=60)
     await tick()
-    refused, delayed = levels.submit(1, level=1, within=0.4), levels.submit(2, level=2, within=0.4)
+    refused, delayed = levels.submit(1, level=1, within=0.6), levels.submit(2, level=2, within=0.6)
     await asyncio.sleep(2)
     later = levels.submit(3, level=2, within=60)
     assert isinstance(refused.client.error, RequestTimeout)
