@@ -249,6 +249,7 @@ class Source:
         within_s: until the deadline, from the arrival.
         tries: how often a client asks in all; after a refusal when it was told to, 1 for never again.
         is_asked: the deadline is the caller's own.
+        promised_s: until their target; None where that is the deadline.
         is_alone: they share a batch with nobody.
         since: when they begin, in seconds from the begin of the run; `rate` counts so too.
     """
@@ -262,6 +263,7 @@ class Source:
     rows: int = 1
     tries: int = 1
     is_asked: bool = True
+    promised_s: float | None = None
     is_alone: bool = False
     since: float = 0.0
 
@@ -339,6 +341,8 @@ class Offer:
         call = Client(source, now - self._origin, self._origin, left, self._again)
         ticket = Ticket(self._request, call, now, now + source.within_s)
         ticket.level, ticket.tenant, ticket.is_asked = source.level, source.tenant, source.is_asked
+        if source.promised_s is not None:
+            ticket.target = now + source.promised_s
         self._served.calls.append(call)
         self._served.pipeline.submit(ticket)
 

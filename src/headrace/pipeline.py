@@ -181,8 +181,9 @@ class Pipeline:
         """The reason not to take such a request in now, or None.
 
         Nothing is refused while nothing waits and an instance is idle: were l(b) ever believed too long for all
-        deadlines, no run would correct it. The server's own deadline is never shorter than two runs, as far as the second
-        begins before it passes. What has expired already is answered so by the queue.
+        deadlines, no run would correct it. What the skill promises and the server's own deadline are never shorter than two
+        runs, as far as the second begins before the deadline passes: who waits for nothing but what runs is taken in. What
+        has expired already is answered so by the queue.
         """
         if (refusal := self._bounds(arrival.level, arrival.nbytes)) is not None:
             return refusal
@@ -194,9 +195,9 @@ class Pipeline:
             return None
         expected = self._expected_s(arrival, now)
         allowed = arrival.target - now
-        if not arrival.is_asked and arrival.target == arrival.deadline:
+        if not arrival.is_asked:
             run_s = self._upper(arrival.cost, arrival.rows)
-            allowed = max(allowed, min(allowed, run_s) + run_s)
+            allowed = max(allowed, min(arrival.deadline - now, run_s) + run_s)
         if expected <= allowed:
             return None
         return DeadlineInfeasible(self.spec.name, expected, max(0.0, allowed))
