@@ -84,6 +84,13 @@ def test_more_calls_than_memory_has_room_for_are_refused(more, rate, seconds):
         load(**more).schedule(rate, seconds, 1)
 
 
+def test_calls_of_nobody_are_not_those_of_the_others(tmp_path):
+    lines = "".join(f"{at},{f'c{at}' if at > 2 else ''}\n" for at in range(NAMED + 5))
+    names = [each.name for each in load(trace=trace_of(tmp_path, f"time,caller\n{lines}")).callers]
+    assert names[-1] == OTHERS
+    assert len(set(names)) == len(names) == NAMED + 1
+
+
 def test_a_moment_recorded_is_not_repeated_for_ever(tmp_path):
     recorded = load(trace=trace_of(tmp_path, "time\n0\n1e-9\n"))
     with pytest.raises(ConfigurationError, match="lower its rate or length"):

@@ -140,3 +140,10 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, text: str, said: str)
         read_inputs(path)
     with pytest.raises(ConfigurationError, match="cannot be read"):
         read_inputs(tmp_path / "none.jsonl")
+
+
+def test_random_texts_are_words():
+    metadata = Metadata("m", (Tensor("text", Datatype.BYTES, (-1, 1)),))
+    texts = [json.loads(each.content)["inputs"][0]["data"][0] for each in random_inputs(metadata, 500, 1)]
+    assert all(each.isalpha() for each in texts)
+    assert len(set(texts)) > 490

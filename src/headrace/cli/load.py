@@ -18,6 +18,8 @@ PATTERNS = ("poisson", "bursts", "steps", "even")
 NAMED = 20
 """Callers of a trace that are told apart: the busiest; the rest are one more."""
 OTHERS = "others"
+NOBODY = "(none)"
+"""Name of the caller whose calls have an empty cell."""
 LENGTH_LEVELS = 64
 """Lengths of a trace that get bodies of their own; those between take the next longer one."""
 MOST_CALLS = 20_000_000
@@ -166,7 +168,7 @@ def named_callers(trace: Trace, base: Caller) -> tuple[Trace, tuple[Caller, ...]
     renumbered[busiest] = np.arange(len(busiest), dtype=np.int16)
     if len(trace.names) > NAMED:
         names.append(OTHERS)
-    callers = tuple(replace(base, name=each or OTHERS, tenant=each) for each in names)
+    callers = tuple(replace(base, name=each or NOBODY, tenant=each) for each in names)
     return replace(trace, callers=renumbered[trace.callers]), callers
 
 

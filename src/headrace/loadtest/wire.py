@@ -23,6 +23,8 @@ NO_JSON = frozenset({Datatype.FP16, Datatype.BF16})
 """Datatypes that travel as bytes only."""
 PIXELS, INTEGERS = 256, 100
 """What random integers stay below."""
+LETTERS = str.maketrans("0123456789", "ghijklmnop")
+"""Words have none but letters: what reads texts may answer 422 to a number."""
 JSON_DIGITS = 4
 """Behind the point of random floats: callers send no seventeen."""
 
@@ -224,7 +226,7 @@ def _random(tensor: Tensor, shape: Shape, rng: np.random.Generator) -> np.ndarra
     name, datatype = tensor.name.lower(), tensor.datatype
     match datatype:
         case Datatype.BYTES:
-            words = [f"{each:x}" for each in rng.integers(0, 1 << 32, max(1, prod(shape)))]
+            words = [f"{each:x}".translate(LETTERS) for each in rng.integers(0, 1 << 32, max(1, prod(shape)))]
             return np.array(words[: prod(shape)], object).reshape(shape)
         case Datatype.BOOL:
             return rng.random(shape) < 0.5  # noqa: PLR2004 - as often as not
