@@ -141,6 +141,7 @@ def test_a_model_that_fails_is_not_loaded(server, tmp_path):
     assert result.exit_code == 1
     assert "does not answer these requests" in result.stderr
     assert "told to fail" in result.stderr
+    assert "with --inputs" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,10 @@ class Bench:
         whole = analyse(found).whole
         if not whole.latency.count and not whole.refusal.count:
             what = found.first_faults[0] if found.first_faults else f"no answer within {GIVE_UP_S:g} s"
-            raise click.ClickException(f"the server does not answer these requests: {what}")
+            raise click.ClickException(
+                f"the server does not answer these requests: {what}\n"
+                "Give requests that it answers with --inputs, or lengths that it takes with --lengths"
+            )
         return max(whole.served, 1 / whole.latency.max) if whole.latency.count else 0.0
 
     def _shown(self, way: Callable[..., Record], what: Any) -> Record:
