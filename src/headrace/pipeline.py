@@ -13,17 +13,17 @@ from math import inf
 from msgspec.structs import replace
 
 from headrace.admission.device import GRACE_S, OVERDUE, Device
-from headrace.admission.forecast import Arrival, Pace, expected_s, fair_ahead_s
+from headrace.admission.forecast import Arrival, Pace, arrival_of, expected_s, fair_ahead_s
 from headrace.admission.gate import admit
+from headrace.admission.outlook import Outlook
 from headrace.batching.assemble import failures, has_rows, place_inputs, read_outputs
+from headrace.batching.batch import Batch
 from headrace.batching.fairness import Flow, FlowOrder, shares
-from headrace.batching.latency import ENOUGH, LatencyModel, cost_bucket
+from headrace.batching.latency import LatencyModel, cost_bucket
 from headrace.batching.policy import (
     OF_TIGHTEST,
     Candidates,
-    Tightest,
     is_worth_staging,
-    longest_rows,
     window_of_turn,
 )
 from headrace.batching.queue import LEAST, Lane, RequestQueue, lane_of
@@ -48,6 +48,8 @@ from headrace.model_config import NOTHING_SAID, ModelConfig
 from headrace.parts import BatchOutputs, Part
 
 NANOSECONDS = 1e-9
+OF_A_PROMISE = 1.3
+"""So much longer than predicted the slowest in a hundred take, simulated behind a queue of 300 ms."""
 EXPLORE_EVERY = 64
 """Batches, while there is a backlog, of which one is of twice the rows that are thought to be worth it."""
 LONG_RUN_S, LEARN_EVERY = 1e-3, 8
@@ -98,7 +100,6 @@ class Pipeline:
     ) -> None:
         """`device` is what its runs are on; None if that is nobody's concern."""
         self.spec = spec
-        self.latency = LatencyModel()
         self._limits = limits
         self._clock = clock
         self._report = report
@@ -117,15 +118,7 @@ class Pipeline:
         self._token = None
         if device is not None and limits.is_scheduled:
             self._token = device.join(self, limits.weight, config.latency_p99_s)
-        # What is known of how long things take: see admission/forecast.py. The caps by cost, and what one more row
-        # takes, hold until the next run; the two sums are for a test that costs next to nothing.
-        self._pace = Pace()
-        self._tight = Tightest()
-        self._allowed = Tightest()
-        self._caps: dict[int, tuple[int, float]] = {}
-        self._mosts: dict[int, int] = {}
-        self._uppers: dict[tuple[int, int], float] = {}
-        self._row_s = self._base_s = 0.0
+        self._outlook = Outlook(self._token.tightest_beside if self._token is not None else nobody)
         self._channels: list[Instance] = []
         self._threads = 1
         self._dispatch_pending = False
@@ -134,6 +127,11 @@ class Pipeline:
         self._has_staged = False
         self._suspect: Batch | None = None
         self.batches_done = 0
+
+    @property
+    def latency(self) -> LatencyModel:
+        """l(b) as it is known by now."""
+        return self._outlook.latency
 
     def snapshot(self) -> Snapshot:
         running = sum(1 for channel in self._channels for _ in channel.in_flight())
@@ -147,21 +145,22 @@ class Pipeline:
     @property
     def is_pressed(self) -> bool:
         """A request may have to be refused: its envelope is worth a look before its data is decoded."""
-        return self._base_s + self._queue.rows * self._row_s > self._allowed.least
+        queue, outlook = self._queue, self._outlook
+        return outlook.is_late(queue.rows, queue.alone, outlook.allowed.least)
 
     def submit(self, ticket: Ticket) -> None:
         """Take a ticket in, or refuse it at once."""
-        queue, nbytes = self._queue, ticket.request.nbytes
+        queue, outlook, nbytes = self._queue, self._outlook, ticket.request.nbytes
         # Whether there may be a reason to refuse costs next to nothing; which it is is found out where there is.
         refusal = None
         if self._has_policies or queue.nbytes + nbytes > self._limits.max_queue_bytes:
             refusal = self._bounds(ticket.level, nbytes)
         allowed_s = ticket.target - ticket.arrived
-        if allowed_s < self._allowed.least:
-            self._allowed.observe(allowed_s, ticket.arrived)
+        if allowed_s < outlook.allowed.least:
+            outlook.allowed.observe(allowed_s, ticket.arrived)
         if ticket.level < self._last_level and self._is_possible(ticket, allowed_s):
-            self._tight.observe(allowed_s, ticket.arrived)
-        if refusal is None and self._base_s + queue.rows * self._row_s > allowed_s:
+            outlook.tight.observe(allowed_s, ticket.arrived)
+        if refusal is None and outlook.is_late(queue.rows, queue.alone, allowed_s):
             refusal = self.refusal(arrival_of(ticket))
         if refusal is not None:
             self._refuse([ticket], refusal)
@@ -188,8 +187,8 @@ class Pipeline:
         if (refusal := self._bounds(arrival.level, arrival.nbytes)) is not None:
             return refusal
         now = self._clock()
-        if arrival.target - now < self._allowed.least:
-            self._allowed.observe(arrival.target - arrival.arrived, now)
+        if arrival.target - now < self._outlook.allowed.least:
+            self._outlook.allowed.observe(arrival.target - arrival.arrived, now)
         is_idle = not self._queue.waiting and any(channel.is_idle for channel in self._channels)
         if is_idle or not self._channels or arrival.deadline <= now or self._may_be_late(arrival.level):
             return None
@@ -197,7 +196,12 @@ class Pipeline:
         allowed = arrival.target - now
         if not arrival.is_asked:
             run_s = self._upper(arrival.cost, arrival.rows)
-            allowed = max(allowed, min(arrival.deadline - now, run_s) + run_s)
+            two_runs_s = min(arrival.deadline - now, run_s) + run_s
+            if expected <= two_runs_s:
+                return None
+            if arrival.target < arrival.deadline:
+                # No deadline ends what breaks a promise, which is of 99 in 100; the forecast is of most.
+                expected *= OF_A_PROMISE
         if expected <= allowed:
             return None
         return DeadlineInfeasible(self.spec.name, expected, max(0.0, allowed))
@@ -221,27 +225,27 @@ class Pipeline:
 
     def _expected_s(self, arrival: Arrival, now: float) -> float:
         """Seconds until such a request would be answered."""
-        queue = self._queue
+        queue, outlook = self._queue, self._outlook
         flow = Flow(arrival.level, arrival.tenant, cost_bucket(arrival.cost))
-        cap, row_s = self._cap(arrival.cost)
-        ahead = queue.rows_ahead(flow, arrival.deadline)
-        others_s = 0.0
+        row_s = outlook.row_seconds(arrival.cost)
+        ahead, alone = queue.rows_ahead(flow, arrival.deadline)
+        others_s = alone_s = alone * outlook.upper(arrival.cost, 1)
         if queue.rows > ahead and queue.is_shared:
             backlog = {
-                each: sum(lane.rows * self._cap(lane.group.cost)[1] for lane in lanes)
+                each: sum(lane.rows * outlook.row_seconds(lane.group.cost) for lane in lanes)
                 for each, lanes in queue.backlog().items()
             }
-            own_s = (ahead + arrival.rows) * row_s
+            own_s = (ahead + arrival.rows) * row_s + alone_s
             order = self._order
-            others_s = fair_ahead_s(own_s, flow, backlog, order.tenant_weight, order.level_weight)
+            others_s += fair_ahead_s(own_s, flow, backlog, order.tenant_weight, order.level_weight)
         return expected_s(
             self._free_s(now),
             ahead,
             arrival.rows,
-            cap,
+            outlook.cap(arrival.cost),
             partial(self._upper, arrival.cost),
             others_s,
-            self._pace,
+            outlook.pace,
         )
 
     def _free_s(self, now: float) -> float:
@@ -251,45 +255,7 @@ class Pipeline:
 
     def _upper(self, cost: int, rows: int) -> float:
         """Upper bound of a run, 0 while nothing is known."""
-        found = self._uppers.get((cost, rows))
-        if found is None:
-            found = self._uppers[cost, rows] = self.latency.upper(cost, rows) or 0.0
-        return found
-
-    def _cap(self, cost: int) -> tuple[int, float]:
-        """Rows worth a batch, and seconds of the device a row then takes."""
-        found = self._caps.get(cost)
-        if found is None:
-            cap = self._best_rows(cost, ENOUGH)
-            found = self._caps[cost] = (cap, self._upper(cost, cap) / cap)
-        return found
-
-    def _most(self, cost: int) -> int:
-        """Rows of a batch where there are more of them waiting than are worth one: then the last part counts too."""
-        found = self._mosts.get(cost)
-        if found is None:
-            found = self._mosts[cost] = self._best_rows(cost, 1.0)
-        return found
-
-    @property
-    def _limit(self) -> int:
-        """Rows of different requests in a batch at most."""
-        return max(1, min(self._limits.max_rows, self.spec.max_batch_size)) if self.spec.joins_requests else 1
-
-    def _best_rows(self, cost: int, enough: float) -> int:
-        return self._longest(cost, self.latency.best_rows(cost, self._limit, enough))
-
-    def _longest(self, cost: int, rows: int) -> int:
-        """So many rows, or as many as are not in the way of a tight objective."""
-        tight = self._tight.at(now := self._clock())
-        beside = self._token.tightest_beside(now) if self._token is not None else None
-        tightest = min((each for each in (tight, beside) if each is not None), default=None)
-        if tightest is not None:
-            limit_s, shortest_s = OF_TIGHTEST * tightest, self._upper(cost, 1)
-            if shortest_s > limit_s:
-                limit_s = 2 * shortest_s  # what cannot be kept is not worth all of the throughput
-            rows = longest_rows(limit_s, partial(self._upper, cost), rows)
-        return rows
+        return self._outlook.upper(cost, rows)
 
     def drop(self, ticket: Ticket) -> None:
         """The client is gone: the ticket is not run if it still waits."""
@@ -362,27 +328,26 @@ class Pipeline:
         if self.spec.inputs and (spec.inputs, spec.outputs) != (self.spec.inputs, self.spec.outputs):
             self.refuse_all(NotReady(spec.name, spec.version, "the model is another one now"))
         self.spec = spec
-        self.latency = latency
+        self._outlook.latency = latency
         self._channels = list(channels)
         self._threads = threads
         if self._token is not None:
             self._token.cores = float(threads)
-        self._pace = Pace(len(self._channels))
+        self._outlook.pace = Pace(len(self._channels))
         self._learn()
         self.dispatch()
 
     def extend(self, channels: Iterable[Instance]) -> None:
         """One more worker of the same model is ready."""
         self._channels += channels
-        self._pace = Pace(len(self._channels))
+        self._outlook.pace = Pace(len(self._channels))
         self.dispatch()
 
     def respec(self, spec: ModelSpec) -> None:
         """More became known of the same model; what was decoded before that travels alone."""
         self._queue.isolate()
         self.spec = spec
-        self._caps.clear()
-        self._mosts.clear()
+        self._learn()
 
     def detach(self, channels: Iterable[Instance], *, is_overdue: bool = False) -> None:
         """Their worker is gone: what it ran is tried once more, alone, or answered; what it had not begun just waits.
@@ -445,7 +410,7 @@ class Pipeline:
             ticket.try_again()
             self._put_back([ticket])
 
-    def done(self, batch: "Batch", done: Done, outputs: Region) -> None:
+    def done(self, batch: Batch, done: Done, outputs: Region) -> None:
         """Answer a batch's tickets."""
         try:
             arrays = read_outputs(self.spec, done.outputs, outputs)
@@ -482,7 +447,7 @@ class Pipeline:
             for ticket, error in failed.items():
                 self._refuse([ticket], error)
         now = self._clock()
-        self._pace.observe(batch.tickets[0].arrived, done.ended * NANOSECONDS, batch.expected_s, now)
+        self._outlook.pace.observe(batch.tickets[0].arrived, done.ended * NANOSECONDS, batch.expected_s, now)
         if seconds > LONG_RUN_S or not self.batches_done % LEARN_EVERY:
             self._learn()
         self._report(
@@ -500,7 +465,7 @@ class Pipeline:
             )
         )
 
-    def failed(self, batch: "Batch", failed: Failed) -> None:
+    def failed(self, batch: Batch, failed: Failed) -> None:
         """The backend raised: whoever shared the batch is tried alone, so that only the culprit gets the error."""
         self._clear(batch)
         kind: type[HeadraceError] = InvalidRequest if failed.is_input else InferenceFailed
@@ -509,29 +474,20 @@ class Pipeline:
             batch.tickets[0].try_again()
         self.retry_or_refuse(batch.tickets, error)
 
-    def _stop_joining(self, batch: "Batch") -> None:
+    def _stop_joining(self, batch: Batch) -> None:
         """Outputs have other rows than went in, as no probe has seen: nobody can tell whose they are."""
         note = "a run gave other rows than went in, as its data has it: one request at a time"
         self.spec = replace(self.spec, joins_requests=False, notes=(*self.spec.notes, note))
-        self._caps.clear()
-        self._mosts.clear()
+        self._learn()
         self._put_back(batch.tickets)
 
     def _learn(self) -> None:
-        """More is known of how long things take: what was worked out from it is worked out again."""
-        self._caps.clear()
-        self._mosts.clear()
-        self._uppers.clear()
-        self._allowed.forget(now := self._clock())
-        self._tight.forget(now)
-        longest = self.latency.longest_cost
-        if longest is not None:
-            cap, row_s = self._cap(longest)
-            self._row_s = row_s * self._pace.stretch
-            # A full run may just have begun, and be followed by another.
-            self._base_s = 2 * cap * row_s + self._pace.after_s
+        """More is known of how long things take, or of what may share a run."""
+        spec = self.spec
+        limit = max(1, min(self._limits.max_rows, spec.max_batch_size)) if spec.joins_requests else 1
+        self._outlook.learn(limit, self._clock())
 
-    def _account(self, batch: "Batch", seconds: float) -> None:
+    def _account(self, batch: Batch, seconds: float) -> None:
         """A run took so long, and not what it was charged for when it began."""
         if self._token is not None:
             self._token.charge(seconds - batch.expected_s)
@@ -540,7 +496,7 @@ class Pipeline:
             for ticket in batch.tickets:
                 self._queue.charge(lane_of(ticket).flow, ticket.request.rows * more_s)
 
-    def _device_time(self, batch: "Batch", seconds: float) -> tuple[tuple[str, int, float], ...]:
+    def _device_time(self, batch: Batch, seconds: float) -> tuple[tuple[str, int, float], ...]:
         """Whose the device's time was: tenant, cost of a row, seconds."""
         if self._device is not None:
             seconds *= self._device.part(self._threads)
@@ -561,13 +517,13 @@ class Pipeline:
             return False  # should it end the worker once more, nobody else goes with it
         now = self._clock()
         cost = candidates.group.cost
-        row_s = self._cap(cost)[1]
+        row_s = self._outlook.row_seconds(cost)
         cap = self._cap_for(candidates)
         rows = self._queue.waiting_rows(candidates, cap)
         seconds = self._upper(cost, rows)
         if not self._may_send(channel, candidates, rows, cap, now):
             return False
-        if candidates.deadline < now + seconds + self._pace.after_s:
+        if candidates.deadline < now + seconds + self._outlook.pace.after_s:
             tickets = self._take_window(candidates, cap, now)
         else:
             tickets = self._queue.take(candidates, cap, row_s)
@@ -591,15 +547,15 @@ class Pipeline:
 
     def _cap_for(self, candidates: Candidates) -> int:
         """Rows of the next batch at most: where more waits than two batches, throughput is all that counts."""
-        cost, queue = candidates.group.cost, self._queue
-        cap, _ = self._cap(cost)
+        cost, queue, outlook = candidates.group.cost, self._queue, self._outlook
+        cap = outlook.cap(cost)
         if queue.rows < 2 * cap or queue.waiting_rows(candidates, 2 * cap) < 2 * cap:
             return cap
-        cap = max(cap, self._most(cost))
+        cap = max(cap, outlook.cap(cost, 1.0))
         if self.batches_done % EXPLORE_EVERY:
             return cap
         # A size once measured beside somebody's noise would be shunned for ever if it were never tried again.
-        return min(2 * cap, self._longest(cost, self._limit))
+        return min(2 * cap, outlook.within(cost, outlook.limit))
 
     def _may_send(self, channel: Instance, candidates: Candidates, rows: int, cap: int, now: float) -> bool:
         """Whether so many rows go now: an idle instance takes what waits, if it has the device's leave."""
@@ -619,13 +575,13 @@ class Pipeline:
 
     def _next_run_s(self, lane: Lane) -> float:
         """Device seconds of the lane's next batch."""
-        cap, row_s = self._cap(lane.group.cost)
-        return min(lane.rows, cap) * row_s
+        cost = lane.group.cost
+        return min(lane.rows, self._outlook.cap(cost)) * self._outlook.row_seconds(cost)
 
     def _take_window(self, candidates: Candidates, cap: int, now: float) -> list[Ticket]:
         """Take those that make the most of the device where not all can be in time; who cannot any more hears it now."""
         queue, cost = self._queue, candidates.group.cost
-        row_s = self._cap(cost)[1]
+        row_s = self._outlook.row_seconds(cost)
         tickets = sorted(queue.take(candidates, 2 * cap, row_s), key=lambda ticket: ticket.deadline)
         seconds = partial(self._upper, cost)
         due = [self._due(ticket, seconds) for ticket in tickets]
@@ -650,7 +606,7 @@ class Pipeline:
 
     def _due(self, ticket: Ticket, seconds: Callable[[int], float]) -> float:
         """When its run has to end: never, if not even an idle server could keep what nobody asked for."""
-        end = ticket.deadline - self._pace.after_s
+        end = ticket.deadline - self._outlook.pace.after_s
         is_possible = ticket.arrived + seconds(ticket.request.rows) <= end
         return end if ticket.is_asked or is_possible else inf
 
@@ -661,7 +617,7 @@ class Pipeline:
                 self._queue.add(ticket)
         self._wake()
 
-    def _clear(self, batch: "Batch") -> None:
+    def _clear(self, batch: Batch) -> None:
         """A suspect did no harm: the others may go on."""
         if self._suspect is batch:
             self._suspect = None
@@ -709,57 +665,5 @@ class Pipeline:
         self._expire()
 
 
-class Batch:
-    """Tickets that travel together, and what the watchdog needs to know of them."""
-
-    __slots__ = ("_pipeline", "begins", "charged_row_s", "cost", "expected_s", "padding", "rows", "tickets")
-
-    def __init__(self, pipeline: Pipeline, tickets: list[Ticket], cost: int, begins: float) -> None:
-        self._pipeline = pipeline
-        self.tickets = tickets
-        self.cost = cost
-        # When it began, or is expected to, behind another one.
-        self.begins = begins
-        self.rows = 0
-        # Upper bound of its run; what its flows were charged a row; bytes of its inputs, and how many are padding.
-        self.expected_s = self.charged_row_s = 0.0
-        self.padding = (0, 0)
-        for ticket in tickets:
-            ticket.state = State.RUNNING
-            self.rows += ticket.request.rows
-
-    def wanted(self) -> tuple[int, ...]:
-        """Positions of the outputs that any ticket asks for."""
-        first = self.tickets[0].request.wanted
-        outputs = set(first.outputs)
-        for ticket in self.tickets:
-            if ticket.request.wanted is not first:
-                outputs.update(ticket.request.wanted.outputs)
-        return tuple(sorted(outputs))
-
-    def measure_padding(self, placed: int) -> None:
-        """Its inputs, with their padding, are so many bytes."""
-        brought = sum(ticket.request.nbytes for ticket in self.tickets)
-        self.padding = (placed, max(0, placed - brought))
-
-    def on_done(self, done: Done, outputs: Region) -> None:
-        self._pipeline.done(self, done, outputs)
-
-    def on_failed(self, failed: Failed) -> None:
-        self._pipeline.failed(self, failed)
-
-
-def arrival_of(ticket: Ticket) -> Arrival:
-    """What admission needs to know of a ticket."""
-    request = ticket.request
-    return Arrival(
-        request.rows,
-        request.group.cost,
-        request.nbytes,
-        ticket.level,
-        ticket.tenant,
-        ticket.arrived,
-        ticket.deadline,
-        ticket.target,
-        ticket.is_asked,
-    )
+def nobody(_: float) -> None:
+    """The tightest objective beside a model that shares its cores with nobody."""

@@ -6,8 +6,8 @@ import pytest
 from fakes import WIDTH
 from traffic import Source, capacity, goodput, late, linear, percentile, run
 
+from headrace.admission.forecast import arrival_of
 from headrace.errors import DeadlineInfeasible, Overloaded
-from headrace.pipeline import arrival_of
 
 pytestmark = pytest.mark.looptime(noop_cycles=0)
 
@@ -147,3 +147,20 @@ async def test_a_promise_that_two_runs_break_is_no_reason_to_refuse_who_waits_fo
     served = serve(linear(20, 1))
     calls = await run(served, [Source("any", 5, within_s=5, is_asked=False, promised_s=promised_s)], 60)
     assert sum(call.error is not None for call in calls) <= 0.01 * len(calls)
+
+
+async def test_who_is_taken_in_under_a_promise_is_answered_within_it(serve):
+    law = linear(20, 1)
+    served = serve(law)
+    calls = await run(served, [Source("any", 4000, within_s=5, is_asked=False, promised_s=0.3)], 4)
+    taken = answered(calls, 1)
+    assert len(taken) >= 0.85 * 3 * capacity(law)
+    assert percentile([call.latency_s for call in taken], 0.99) <= 0.3
+
+
+async def test_requests_that_travel_alone_are_forecast_one_by_one(serve):
+    served = serve(linear(10, 0.05))
+    calls = await run(served, [Source("alone", 300, within_s=0.2, is_alone=True)], 3)
+    assert goodput(calls, 0.5, 3) >= 0.8 / 0.01005
+    refused = [call for call in calls if isinstance(call.error, DeadlineInfeasible)]
+    assert len(refused) >= 0.9 * sum(call.error is not None for call in calls)

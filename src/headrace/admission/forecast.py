@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from headrace.batching.fairness import Flow
+from headrace.batching.ticket import Ticket
 
 FOLLOWS = 0.1
 """How fast the pace follows the last run."""
@@ -137,3 +138,19 @@ def fair_ahead_s(
         if other < level
     )
     return mine - own_s
+
+
+def arrival_of(ticket: Ticket) -> Arrival:
+    """What admission needs to know of a ticket."""
+    request = ticket.request
+    return Arrival(
+        request.rows,
+        request.group.cost,
+        request.nbytes,
+        ticket.level,
+        ticket.tenant,
+        ticket.arrived,
+        ticket.deadline,
+        ticket.target,
+        ticket.is_asked,
+    )

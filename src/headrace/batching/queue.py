@@ -73,13 +73,15 @@ class RequestQueue:
     """
 
     def __init__(self, order: FlowOrder | None = None) -> None:
-        # The mutable state: the lanes, the one that was last put into, whether flows have ever competed, and what waits in tickets, rows and bytes.
+        # The mutable state: the lanes, the one that was last put into, whether flows have ever competed, and what waits: tickets, those of
+        # them that travel alone, rows and bytes.
         self._order = order or FlowOrder({}, {})
         self._lanes: dict[LaneKey, Lane] = {}
         self._last: Lane | None = None
         self.is_shared = False
         self._arrivals = count()
         self.waiting = 0
+        self.alone = 0
         self.rows = 0
         self.nbytes = 0
 
@@ -102,6 +104,8 @@ class RequestQueue:
             lane.latest = deadline
         lane.tickets += 1
         lane.rows += rows
+        if lane.is_alone:
+            self.alone += 1
         self.waiting += 1
         self.rows += rows
         self.nbytes += request.nbytes
@@ -223,17 +227,23 @@ class RequestQueue:
         self._last = None
         return tickets
 
-    def rows_ahead(self, flow: Flow, deadline: float) -> int:
-        """Rows of a flow that go before one of that deadline."""
-        return sum(
-            lane.rows_before(deadline) for lane in self._lanes.values() if lane.flow == flow and lane.rows
-        )
+    def rows_ahead(self, flow: Flow, deadline: float) -> tuple[int, int]:
+        """Of a flow, what goes before a ticket of that deadline: rows that share batches, and tickets that travel alone."""
+        rows = alone = 0
+        for lane in self._lanes.values():
+            if lane.flow == flow and lane.tickets:
+                before = lane.rows_before(deadline)
+                if lane.is_alone:
+                    alone += lane.tickets if before >= lane.rows else min(before, lane.tickets)
+                else:
+                    rows += before
+        return rows, alone
 
     def _take_out(self) -> list[Ticket]:
         entries = sorted(
             entry for lane in self._lanes.values() for entry in lane.entries if is_current(entry, lane)
         )
-        self.waiting = self.rows = self.nbytes = 0
+        self.waiting = self.alone = self.rows = self.nbytes = 0
         return [entry[2] for entry in entries]
 
     def _new_lane(self, key: LaneKey) -> Lane:
@@ -315,6 +325,8 @@ class RequestQueue:
         lane, request = lane_of(ticket), ticket.request
         lane.tickets -= 1
         lane.rows -= request.rows
+        if lane.is_alone:
+            self.alone -= 1
         self.waiting -= 1
         self.rows -= request.rows
         self.nbytes -= request.nbytes

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute
 from starlette.routing import Route as StarletteRoute
 from starlette.types import Receive, Scope, Send
 
+from headrace.admission.forecast import arrival_of
 from headrace.batching.ticket import Ticket
 from headrace.errors import (
     HeadraceError,
@@ -37,7 +38,6 @@ from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
 from headrace.messages import InferRequest, ModelSpec
 from headrace.parts import Part
-from headrace.pipeline import arrival_of
 from headrace.protocol.parameters import NOTHING_ASKED
 from headrace.protocol.request import Peek
 from headrace.routing.entry import Entry

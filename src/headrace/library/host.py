@@ -14,6 +14,7 @@ from itertools import islice
 from math import inf
 from typing import Any, cast
 
+from headrace.batching.batch import Batch
 from headrace.batching.latency import LatencyModel
 from headrace.batching.ticket import Ticket
 from headrace.errors import HeadraceError, InferenceFailed, QueueFull, RequestTimeout, ServerExiting
@@ -24,7 +25,7 @@ from headrace.execution.wire import Done, Failed, Placed, RowError
 from headrace.library.batched import Options
 from headrace.messages import Group, InferRequest, ModelSpec, Wanted
 from headrace.parts import Part
-from headrace.pipeline import Batch, Limits, Pipeline
+from headrace.pipeline import Limits, Pipeline
 
 NO_REGION = cast("Region", None)
 """Where tensors would lie; a model without any has none."""
