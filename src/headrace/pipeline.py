@@ -50,6 +50,8 @@ from headrace.parts import BatchOutputs, Part
 NANOSECONDS = 1e-9
 OF_A_PROMISE = 1.3
 """So much longer than predicted the slowest in a hundred take, simulated behind a queue of 300 ms."""
+LAST_PART = 0.1
+"""Of a long run, in which the next batch is staged behind it: the way to the gateway and back is shorter, mostly."""
 EXPLORE_EVERY = 64
 """Batches, while there is a backlog, of which one is of twice the rows that are thought to be worth it."""
 LONG_RUN_S, LEARN_EVERY = 1e-3, 8
@@ -125,6 +127,7 @@ class Pipeline:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = inf
         self._has_staged = False
+        self._nearly_done: asyncio.TimerHandle | None = None
         self._suspect: Batch | None = None
         self.batches_done = 0
 
@@ -238,14 +241,14 @@ class Pipeline:
             own_s = (ahead + arrival.rows) * row_s + alone_s
             order = self._order
             others_s += fair_ahead_s(own_s, flow, backlog, order.tenant_weight, order.level_weight)
-        return expected_s(
-            self._free_s(now),
+        return self._free_s(now) + expected_s(
             ahead,
             arrival.rows,
             outlook.cap(arrival.cost),
             partial(self._upper, arrival.cost),
             others_s,
             outlook.pace,
+            is_filled=not queue.is_shared and ahead >= outlook.cap(arrival.cost),
         )
 
     def _free_s(self, now: float) -> float:
@@ -383,8 +386,9 @@ class Pipeline:
                 assert isinstance(batch, Batch), "channels of a pipeline carry its batches"
                 self._refuse([each for each in batch.tickets if each.state is State.RUNNING], error)
         self.refuse_all(error)
-        if self._alarm is not None:
-            self._alarm.cancel()
+        for timer in (self._alarm, self._nearly_done):
+            if timer is not None:
+                timer.cancel()
         if self._token is not None:
             self._token.leave()
 
@@ -523,11 +527,12 @@ class Pipeline:
         seconds = self._upper(cost, rows)
         if not self._may_send(channel, candidates, rows, cap, now):
             return False
-        if candidates.deadline < now + seconds + self._outlook.pace.after_s:
-            tickets = self._take_window(candidates, cap, now)
+        begins = now if channel.is_idle else self._expected_end(channel)
+        if candidates.deadline < begins + seconds + self._way_s:
+            tickets = self._take_window(candidates, cap, begins)
         else:
             tickets = self._queue.take(candidates, cap, row_s)
-        batch = Batch(self, tickets, cost, now if channel.is_idle else self._expected_end(channel))
+        batch = Batch(self, tickets, cost, begins)
         batch.expected_s = self._upper(cost, batch.rows)
         batch.charged_row_s = row_s
         if self._token is not None:
@@ -566,17 +571,47 @@ class Pipeline:
         if token is not None and token.is_contested:
             return False  # what is staged behind the running batch would not wait for its turn
         spare_s = candidates.deadline - self._expected_end(channel) - seconds
-        if not is_worth_staging(rows, cap, self.latency.predict(cost, rows), spare_s):
+        is_worth = is_worth_staging(rows, cap, self.latency.predict(cost, rows), spare_s)
+        if not is_worth and not self._is_nearly_done(channel, now):
             return False
         if token is not None:
             token.charge(seconds)
         self._has_staged = True
         return True
 
+    def _is_nearly_done(self, channel: Instance, now: float) -> bool:
+        """Whether a long run is about to end; if it is not, dispatch is called when it is.
+
+        What is staged then spares the instance the wait for its next run, and hardly anybody comes too late to join it.
+        Behind a run that takes longer than it should nothing is staged: it may hang.
+        """
+        in_flight = channel.in_flight()
+        running = in_flight[0]
+        if len(in_flight) > 1 or not isinstance(running, Batch):
+            return False
+        run_s = self.latency.predict(running.cost, running.rows) or 0.0
+        if run_s < LONG_RUN_S:
+            return False
+        left_s = running.begins + (1 - LAST_PART) * run_s - now
+        if left_s <= 0:
+            return now <= self._expected_end(channel)
+        if self._nearly_done is None:
+            self._nearly_done = self._loop.call_later(left_s, self._on_nearly_done)
+        return False
+
+    def _on_nearly_done(self) -> None:
+        self._nearly_done = None
+        self.dispatch()
+
     def _next_run_s(self, lane: Lane) -> float:
         """Device seconds of the lane's next batch."""
         cost = lane.group.cost
         return min(lane.rows, self._outlook.cap(cost)) * self._outlook.row_seconds(cost)
+
+    @property
+    def _way_s(self) -> float:
+        """Seconds of a request's time that are not its run's: the way back, and as long a way in, which nobody here sees."""
+        return 2 * self._outlook.pace.after_s
 
     def _take_window(self, candidates: Candidates, cap: int, now: float) -> list[Ticket]:
         """Take those that make the most of the device where not all can be in time; who cannot any more hears it now."""
@@ -606,7 +641,7 @@ class Pipeline:
 
     def _due(self, ticket: Ticket, seconds: Callable[[int], float]) -> float:
         """When its run has to end: never, if not even an idle server could keep what nobody asked for."""
-        end = ticket.deadline - self._outlook.pace.after_s
+        end = ticket.deadline - self._way_s
         is_possible = ticket.arrived + seconds(ticket.request.rows) <= end
         return end if ticket.is_asked or is_possible else inf
 

@@ -9,6 +9,8 @@ from fakes import WIDTH, Path
 from headrace.errors import QueueFull, RequestTimeout
 from headrace.model_config import ModelConfig, QueuePolicy
 
+OVERRUN_S = 0.55
+"""The run takes longer than it should by then: nothing is staged behind it."""
 SLOW = {WIDTH: {1: 0.5, 2: 0.5}}
 
 
@@ -58,7 +60,8 @@ async def test_what_waited_too_long_is_refused_or_served_last_as_its_level_has_i
     channel = levels.start_worker(known=SLOW)
     levels.submit(0, level=1, within=60)
     await tick()
-    refused, delayed = levels.submit(1, level=1, within=0.6), levels.submit(2, level=2, within=0.6)
+    await asyncio.sleep(OVERRUN_S)
+    refused, delayed = levels.submit(1, level=1, within=0.6), levels.submit(2, level=2, within=0.4)
     await asyncio.sleep(2)
     later = levels.submit(3, level=2, within=60)
     assert isinstance(refused.client.error, RequestTimeout)
@@ -74,7 +77,8 @@ async def test_what_is_served_last_is_refused_when_the_servers_own_deadline_pass
     levels.start_worker(known=SLOW)
     levels.submit(0, level=1, within=60)
     await tick()
-    delayed = levels.submit(2, level=2, within=0.4)  # too soon to be staged
+    await asyncio.sleep(OVERRUN_S)
+    delayed = levels.submit(2, level=2, within=0.4)
     await asyncio.sleep(4)
     assert delayed.client.error is None
     await asyncio.sleep(2)
@@ -89,6 +93,7 @@ async def test_what_is_served_last_still_takes_its_place_of_those_that_may_wait(
     path.start_worker(known=SLOW)
     path.submit(0, within=60)
     await tick()
+    await asyncio.sleep(OVERRUN_S)
     delayed = [path.submit(each, within=0.4) for each in (1, 2)]
     await asyncio.sleep(2)
     assert [each.client.error for each in delayed] == [None, None]

@@ -13,8 +13,8 @@ def seconds(rows):
     return (10 + rows) * 1e-3
 
 
-def expected_ms(free=0.0, ahead=0, rows=1, cap=10, others=0.0, pace=None):
-    return 1e3 * expected_s(free * 1e-3, ahead, rows, cap, seconds, others * 1e-3, pace or Pace())
+def expected_ms(ahead=0, rows=1, cap=10, others=0.0, pace=None, **more):
+    return 1e3 * expected_s(ahead, rows, cap, seconds, others * 1e-3, pace or Pace(), **more)
 
 
 def test_alone_it_takes_its_own_run():
@@ -22,8 +22,8 @@ def test_alone_it_takes_its_own_run():
     assert expected_ms(rows=4) == pytest.approx(14)
 
 
-def test_it_waits_for_what_runs():
-    assert expected_ms(free=7) == pytest.approx(7 + 11)
+def test_where_much_waits_its_batch_will_be_full():
+    assert expected_ms(ahead=12, is_filled=True) == pytest.approx(20 + 20)
 
 
 def test_those_ahead_of_it_travel_in_full_runs_and_the_last_ones_with_it():
@@ -39,7 +39,7 @@ def test_what_no_longer_fits_in_a_run_goes_with_the_next():
 def test_runs_of_others_and_the_way_back_come_on_top():
     pace = Pace()
     pace.after_s = 0.002
-    assert expected_ms(others=5, pace=pace) == pytest.approx(5 + 11 + 2)
+    assert expected_ms(others=5, pace=pace) == pytest.approx(5 + 11 + 2 * 2)
 
 
 def test_of_two_instances_each_does_half_of_what_is_ahead():

@@ -69,29 +69,32 @@ class Pace:
 
 
 def expected_s(
-    free_s: float,
     ahead: int,
     rows: int,
     cap: int,
     seconds: Callable[[int], float],
     others_s: float,
     pace: Pace,
+    *,
+    is_filled: bool = False,
 ) -> float:
-    """Seconds until a request is answered.
+    """Seconds until a request is answered, from when an instance can begin another run.
 
     Args:
-        free_s: until an instance can begin another run.
         ahead: rows that go before it and can share its batches.
         rows: its own.
         cap: rows of a batch.
         seconds: upper bound of a run of so many rows.
         others_s: seconds of runs of other length buckets, tenants and levels that go before it.
         pace: how runs follow each other.
+        is_filled: its batch will be full.
     """
     full, rest = divmod(ahead, cap)
     if rest and rest + rows > cap:
         full, rest = full + 1, 0
-    return free_s + pace.stretch * (full * seconds(cap) + others_s) + seconds(rest + rows) + pace.after_s
+    # Where so much waits those who come later fill its batch up, unless they are others' and keep their own turns.
+    last = cap if is_filled else rest + rows
+    return pace.stretch * (full * seconds(cap) + others_s) + seconds(last) + 2 * pace.after_s
 
 
 def fair_ahead_s(
