@@ -37,7 +37,7 @@ def test_times_grow_within_the_run_and_are_the_same_for_the_same_seed(
 def test_the_rate_is_what_was_asked_for(seed: int) -> None:
     """Counts of a minute at 1000 a second, within 6 standard deviations.
 
-    Of bursts variance / mean is 1 + 2 (a - b)² uv / ((u + v)² (av + bu)) = 231 (rates a and b, 1 / stays u and v).
+    Of bursts variance / mean is 1 + 2 (a - b)² uv / ((u + v)² (a * v + b * u)) = 231 (rates a and b, 1 / stays u and v).
     """
     assert abs(len(schedules.poisson(1000, 60, seed)) - 60_000) < 6 * 60_000**0.5
     assert abs(len(schedules.bursts(1000, 60, seed)) - 60_000) < 6 * (60_000 * 231) ** 0.5

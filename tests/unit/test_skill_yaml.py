@@ -202,7 +202,7 @@ MISTAKES = {
         "share: {default_priority: 1}",
         "1: share.default_priority: goes with priorities",
     ),
-    "a key of a share": ("share: {wieght: 2}", "1: share.wieght: unknown key; did you mean weight?"),
+    "a key of a share": ("share: {weihgt: 2}", "1: share.weihgt: unknown key; did you mean weight?"),
     "a word for a number": (
         "padding: {x: null}",
         "1: padding.x: should be a number, and is empty",

@@ -149,7 +149,7 @@ MISTAKES = {
         "1: a.weight: should be a number above 0, and is nan",
     ),
     "a word": ("a: {weight: much}", "1: a.weight: should be a number above 0, as in weight: 2"),
-    "an unknown key": ("a: {wieght: 2}", "1: a.wieght: unknown key; did you mean weight?"),
+    "an unknown key": ("a: {weihgt: 2}", "1: a.weihgt: unknown key; did you mean weight?"),
     "one like no other": ("a: {zzz: 2}", "1: a.zzz: unknown key; there are weight and keys"),
     "a number alone": ("a: 2", "1: a: should say its weight, its keys or both, as in {weight: 2}"),
     "a list": ("- a", "1: this should map tenants to what they get, as in acme: {weight: 2}"),

@@ -218,12 +218,12 @@ class Device:
 
     def _watch_holders(self, now: float) -> None:
         """Look again when the first of those that hold the cores has hung long enough."""
-        untils = [until for each in self._running for until in each.user.holds_until() if until > now]
-        if not untils or (self._alarm is not None and self._alarm.when() <= min(untils)):
+        ends = [until for each in self._running for until in each.user.holds_until() if until > now]
+        if not ends or (self._alarm is not None and self._alarm.when() <= min(ends)):
             return
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = self._loop.call_at(self._loop.time() + min(untils) - now, self._on_alarm)
+        self._alarm = self._loop.call_at(self._loop.time() + min(ends) - now, self._on_alarm)
 
     def _on_alarm(self) -> None:
         self._alarm = None
