@@ -551,11 +551,11 @@ class Pipeline:
         return True
 
     def _cap_for(self, candidates: Candidates) -> int:
-        """Rows of the next batch at most: where more waits than two batches, throughput is all that counts."""
+        """Rows of the next batch at most: where more waits than two batches, and nothing else, only throughput counts."""
         cost, queue, outlook = candidates.group.cost, self._queue, self._outlook
         cap = outlook.cap(cost)
-        if queue.rows < 2 * cap or queue.waiting_rows(candidates, 2 * cap) < 2 * cap:
-            return cap
+        if queue.rows < 2 * cap or queue.waiting_rows(candidates, queue.rows) < queue.rows:
+            return cap  # a run for the last part of the throughput would be in the way of those who cannot share it
         cap = max(cap, outlook.cap(cost, 1.0))
         if self.batches_done % EXPLORE_EVERY:
             return cap

@@ -129,7 +129,7 @@ async def test_short_requests_do_not_wait_for_the_long_ones(serve):
     together = await run(serve(ROW, **known), one, 2)
     apart = await run(serve(ROW, **known), buckets, 2)
     assert p99(apart, "short") <= 0.5 * p99(together, "short")
-    assert goodput(apart, 0.5, 2, "short") >= 0.97 * 0.8 * MIXED
+    assert goodput(apart, 0.5, 2, "short") >= 0.95 * 0.8 * MIXED
     # The long ones get what is left, which is most of the machine, and not less than beside short ones padded to theirs.
     assert goodput(apart, 0.5, 2, "long") >= goodput(together, 0.5, 2, "long")
 
@@ -159,3 +159,18 @@ async def test_what_nobody_could_answer_in_time_does_not_make_runs_short(serve):
     hopeless = Source("hopeless", 5, within_s=0.001, level=1)
     calls = await run(served, [Source("usual", CAPACITY, within_s=0.3, level=2), hopeless], 2)
     assert goodput(calls, 0.5, 2, "usual") >= 0.9 * CAPACITY
+
+
+async def test_a_backlog_of_long_requests_is_not_run_at_once(serve):
+    """Their throughput grows by next to nothing with the batch, and short ones wait behind each run."""
+
+    def law(cost, rows):
+        return 0.001 + rows * cost * 8e-5
+
+    short, long = (18, 33, 51), (293, 457)
+    served = serve(law, costs=(*short, *long), way_s=0.0005)
+    sources = [Source("short", 35, within_s=2, cost=cost) for cost in short]
+    sources += [Source("long", 18, within_s=2, cost=cost) for cost in long]
+    calls = await run(served, sources, 8)
+    waits = [call.latency_s for call in calls if call.kind == "short" and call.arrived >= 2]
+    assert percentile(waits, 0.99) <= 0.25
