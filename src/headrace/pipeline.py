@@ -136,6 +136,11 @@ class Pipeline:
         """l(b) as it is known by now."""
         return self._outlook.latency
 
+    @latency.setter
+    def latency(self, known: LatencyModel) -> None:
+        self._outlook.latency = known
+        self._learn()
+
     def snapshot(self) -> Snapshot:
         running = sum(1 for channel in self._channels for _ in channel.in_flight())
         return Snapshot(self._queue.waiting, self._queue.nbytes, running)
@@ -331,13 +336,12 @@ class Pipeline:
         if self.spec.inputs and (spec.inputs, spec.outputs) != (self.spec.inputs, self.spec.outputs):
             self.refuse_all(NotReady(spec.name, spec.version, "the model is another one now"))
         self.spec = spec
-        self._outlook.latency = latency
         self._channels = list(channels)
         self._threads = threads
         if self._token is not None:
             self._token.cores = float(threads)
         self._outlook.pace = Pace(len(self._channels))
-        self._learn()
+        self.latency = latency
         self.dispatch()
 
     def extend(self, channels: Iterable[Instance]) -> None:
