@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -15,6 +16,8 @@ from parcels import Failure
 ITEMS = 32
 """Items of one request: few enough to be answered in a moment, and enough to fill a batch."""
 TIMEOUT_S = 60
+UNAVAILABLE = 503
+MOST_TRIES = 200
 
 
 class Request(NamedTuple):
@@ -32,15 +35,20 @@ class Caller:
         self._connection = HTTPConnection(address, timeout=TIMEOUT_S)
 
     def ask(self, request: Request) -> dict[str, Any]:
-        """The answer's JSON.
+        """The answer's JSON; refused because too much waits, it comes again when it is told to.
 
         Raises:
             Failure: the server has no answer.
         """
         headers = {"Content-Type": request.content_type}
-        self._connection.request("POST", request.path, request.body, headers)
-        response = self._connection.getresponse()
-        content = response.read()
+        for _ in range(MOST_TRIES):
+            self._connection.request("POST", request.path, request.body, headers)
+            response = self._connection.getresponse()
+            content = response.read()
+            if response.status != UNAVAILABLE or b'"retry_after_ms"' not in content:
+                break
+            # The promise of the skill cannot be kept now, and the server says when to come again.
+            Event().wait(json.loads(content)["retry_after_ms"] / 1000)
         if response.status != 200:
             raise Failure(f"{request.path} is answered with {response.status}: {content[:500].decode()}")
         answer: dict[str, Any] = json.loads(content)
