@@ -119,3 +119,12 @@ def test_modest_is_who_has_not_had_more_than_its_part():
 )
 def test_shares_of_levels_are_what_was_promised_and_what_is_left(levels, reserved, expected):
     assert shares(levels, reserved) == pytest.approx(expected)
+
+
+def test_who_is_forgotten_begins_anew_and_holds_nobody_back():
+    order = FairOrder(lambda _: 1.0)
+    order.want(["a", "b"])
+    order.charge("a", 5.0)
+    order.forget("a")
+    order.want(["a", "b"])
+    assert order.lead("a") == 0.0

@@ -53,10 +53,6 @@ class Token:
         """Somebody else runs there, or waits to."""
         return self._device.is_contested(self)
 
-    def part(self) -> float:
-        """Of the device, that one run takes."""
-        return self._device.part(self.cores)
-
     def take(self, seconds: float, latest_start: float, now: float) -> bool:
         """Ask leave to run so many seconds now; if it is refused, `dispatch` is called when it is its turn."""
         return self._device.take(self, seconds, latest_start, now)
@@ -104,6 +100,7 @@ class Device:
         self._tokens.discard(token)
         self._running.pop(token, None)
         self._waiting.pop(token, None)
+        self._order.forget(token)
         self.pass_on()
 
     def part(self, cores: float) -> float:

@@ -19,7 +19,9 @@ class Outlook:
         pace: how runs follow each other.
         allowed: the shortest time that a request was allowed lately.
         tight: the shortest objective of requests that go before others of the model.
-        row_s, base_s: seconds that each waiting row adds, and that come on top, where it takes longest.
+        limit: rows of different requests that may share a run.
+        row_s, alone_s, base_s: seconds that each waiting row adds, each waiting request that travels alone, and that come
+            on top, where it takes longest.
     """
 
     def __init__(self, tightest_beside: Callable[[float], float | None]) -> None:

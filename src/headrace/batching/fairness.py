@@ -69,6 +69,11 @@ class FairOrder(Generic[Key]):
         """It has been given so many device seconds; fewer than 0 if it turned out to be less."""
         self._used[key] = self._used.get(key, self._now) + seconds / self._weight(key)
 
+    def forget(self, key: Key) -> None:
+        """It will want no turn any more."""
+        self._used.pop(key, None)
+        self._active.discard(key)
+
     def lead(self, key: Key) -> float:
         """Virtual seconds by which a key is ahead of the least of those that wanted a turn."""
         return self._used.get(key, self._now) - self._now
