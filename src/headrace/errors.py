@@ -5,6 +5,7 @@ HeadraceError
 │   ├── RequestTooLarge       more bytes than the server accepts
 │   ├── UnsupportedMediaType  a body of a kind that the skill does not take
 │   └── InvalidItem           understood, and the model can do nothing with what it holds
+│       └── PoisonedRequest   runs failed with it, and went well without it
 ├── NotFound                  no such model
 │   ├── UnknownVersion        the model is there, the version is not
 │   ├── UnknownVariant        the skill is there, the variant is not
@@ -17,6 +18,7 @@ HeadraceError
 │   ├── Overloaded            too much waits for an answer in time
 │   │   ├── DeadlineInfeasible  predicted on arrival for this request
 │   │   └── GatewayBusy       the gateway itself falls behind
+│   ├── CircuitOpen           what would run it keeps failing, and is left alone for a while
 │   ├── BodiesFull            the server holds as many bytes of requests as it may
 │   ├── RequestTimeout        the request's own timeout ran out while it waited
 │   ├── SlowSender            the body did not arrive in time
@@ -75,6 +77,15 @@ class InvalidItem(InvalidRequest):
     """
 
     code = "invalid_item"
+
+
+class PoisonedRequest(InvalidItem):
+    """The model fails on the request, and only on it; sent again, it is refused for a while."""
+
+    code = "poisoned"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"model '{name}' fails on this request, and not on others: {reason}")
 
 
 class NotFound(HeadraceError):
@@ -194,6 +205,16 @@ class GatewayBusy(Overloaded):
 
     def __init__(self, lag_s: float) -> None:
         super().__init__(f"the server is {lag_s * 1e3:.0f} ms behind: try again later", 1.0)
+
+
+class CircuitOpen(Unavailable):
+    """The breaker of what would run the request is open; `retry_after_s` later it is tried again."""
+
+    code = "circuit_open"
+
+    def __init__(self, name: str, reason: str, retry_after_s: float) -> None:
+        super().__init__(f"the circuit breaker of model '{name}' is open: {reason}")
+        self.retry_after_s = retry_after_s
 
 
 class BodiesFull(Unavailable):

@@ -73,12 +73,38 @@ class VersionChanged:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDied:
-    """A worker process ended without being asked to."""
+    """A worker process ended without being asked to. `trace` is where its threads were, if it could still say so."""
 
     model: str
     version: str
     reason: str
     deaths: int
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerChanged:
+    """A variant's circuit breaker moved to another state."""
+
+    model: str
+    version: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Degraded:
+    """A request was given a lesser answer than it asked for.
+
+    Attributes:
+        step: what answered: "variant:NAME", "stale" or "static".
+        reason: of FALLBACK_REASONS, why not what was asked.
+    """
+
+    model: str
+    version: str
+    step: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +131,8 @@ Event = (
     | RequestsDropped
     | VersionChanged
     | WorkerDied
+    | BreakerChanged
+    | Degraded
     | FilesChanged
     | VersionForgotten
 )

@@ -50,6 +50,31 @@ class QueuePolicy(msgspec.Struct, frozen=True):
     share: float | None = None
 
 
+FALLBACK_REASONS = ("overload", "deadline", "breaker", "loading", "error")
+"""Why what was asked may not answer, so that something else may."""
+
+
+class FallbackStep(msgspec.Struct, frozen=True):
+    """One lesser answer; exactly one of these is set.
+
+    Attributes:
+        variant: name of another variant of the skill.
+        stale_s: the skill's own answer to the same request, no older than so many seconds.
+        static: absolute name of a JSON file with the answer, by output name as callers of the skills API read it.
+    """
+
+    variant: str = ""
+    stale_s: float | None = None
+    static: str = ""
+
+
+class Fallback(msgspec.Struct, frozen=True):
+    """What answers where a skill cannot, tried in turn. `on`: of FALLBACK_REASONS."""
+
+    on: tuple[str, ...] = ()
+    chain: tuple[FallbackStep, ...] = ()
+
+
 class WarmupInput(msgspec.Struct, frozen=True):
     """One input of a warm-up request. `file` is absolute and holds tensor bytes; only where fill is "file"."""
 
@@ -95,6 +120,9 @@ class ModelConfig(msgspec.Struct, frozen=True):
         priority: 1 goes before 2, and 2 before 3, where skills compete.
         weight: its part of the device beside other models, in relation to theirs.
         examples: golden inputs as callers send them, each {"input": {...}} and maybe {"answer": {...}}.
+        fallback: lesser answers where this one fails; nothing in it if there are none, or the skill forbids them.
+        is_idempotent: a request may be run once more if nobody knows how far its first run came.
+        finite_outputs: NaN or an infinite number in an output is a failure of that row.
     """
 
     max_batch_size: int | None = None
@@ -119,6 +147,9 @@ class ModelConfig(msgspec.Struct, frozen=True):
     priority: int = 2
     weight: float = 1.0
     examples: tuple[dict[str, Any], ...] = ()
+    fallback: Fallback = Fallback()
+    is_idempotent: bool = True
+    finite_outputs: bool = False
 
     @property
     def has_policies(self) -> bool:
@@ -137,6 +168,8 @@ class ModelConfig(msgspec.Struct, frozen=True):
             latency_p99_s=None,
             priority=NOTHING_SAID.priority,
             weight=NOTHING_SAID.weight,
+            fallback=Fallback(),
+            is_idempotent=True,
         )
 
     def level(self, priority: int) -> int:

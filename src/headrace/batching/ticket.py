@@ -6,6 +6,7 @@ from typing import Protocol
 from headrace.errors import DeadlineExceeded, HeadraceError, RequestTimeout
 from headrace.messages import InferRequest
 from headrace.parts import Part
+from headrace.records import Record
 
 
 class Reply(Protocol):
@@ -45,6 +46,7 @@ class Ticket:
         "is_retry",
         "lane",
         "level",
+        "record",
         "request",
         "state",
         "target",
@@ -80,6 +82,8 @@ class Ticket:
         self.tenant = ""
         self.target = deadline
         self.is_asked = False
+        # Where to write down what becomes of it; None for most.
+        self.record: Record | None = None
 
     def try_again(self) -> None:
         """It had its first try; it gets another, alone."""

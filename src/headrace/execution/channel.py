@@ -40,6 +40,7 @@ class Instance(Protocol):
     def in_flight(self) -> list[InFlight]: ...
     def inputs(self) -> Region: ...
     def send(self, batch: InFlight, inputs: tuple[Placed, ...], wanted: tuple[int, ...]) -> None: ...
+    def send_golden(self, batch: InFlight) -> None: ...
     def close(self) -> list[InFlight]: ...
 
 
@@ -91,10 +92,24 @@ class Channel:
 
     def send(self, batch: InFlight, inputs: tuple[Placed, ...], wanted: tuple[int, ...]) -> None:
         """Hand over the batch that was placed in `inputs()`."""
+        self._send(batch, inputs, wanted)
+
+    def send_golden(self, batch: InFlight) -> None:
+        """Have the worker run its golden inputs. Only with a credit."""
+        self._send(batch, (), (), is_golden=True)
+
+    def _send(
+        self,
+        batch: InFlight,
+        inputs: tuple[Placed, ...],
+        wanted: tuple[int, ...],
+        *,
+        is_golden: bool = False,
+    ) -> None:
         slot = self._free.pop()
         self._sent += 1
         self._in_flight[self._sent] = (slot, batch)
-        run = Run(self._sent, slot, self._slots[slot][0].size, inputs, wanted)
+        run = Run(self._sent, slot, self._slots[slot][0].size, inputs, wanted, is_golden)
         try:
             self._socket.send(encode(run))
         except OSError:

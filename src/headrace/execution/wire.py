@@ -69,11 +69,13 @@ class Ready(msgspec.Struct, tag="ready"):
     """Worker → gateway: loaded, and run once. DESCRIPTORS for each instance come with it.
 
     `profile.spec` is None while what the model can do is still to be measured; `key` is what its profile is kept under.
+    `golden_cost` is the cost of its golden inputs' one row, None if there are none: then it cannot be tried out unasked.
     """
 
     spec: ModelSpec
     profile: Profile
     key: str
+    golden_cost: int | None = None
 
 
 class LoadRefused(msgspec.Struct, tag="refused"):
@@ -87,13 +89,18 @@ class LoadRefused(msgspec.Struct, tag="refused"):
 
 
 class Run(msgspec.Struct, tag="run", array_like=True, gc=False):
-    """Gateway → worker: a batch lies in the slot's input region."""
+    """Gateway → worker: a batch lies in the slot's input region.
+
+    Where `is_golden` is true nothing does: the worker runs its own golden inputs, and answers Done without outputs if they
+    gave what they gave when it was loaded, else Failed.
+    """
 
     batch: int
     slot: int
     size: int
     inputs: tuple[Placed, ...]
     wanted: tuple[int, ...]
+    is_golden: bool = False
 
 
 class RowError(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -122,6 +122,9 @@ class FunctionChannel:
         self._started = time.perf_counter_ns()
         self._begin([item_of(ticket) for ticket in batch.tickets]).add_done_callback(self._finish)
 
+    def send_golden(self, batch: InFlight) -> None:
+        raise NotImplementedError("a function has no golden inputs")
+
     def close(self) -> list[InFlight]:
         return []
 
