@@ -4,6 +4,7 @@ Real parts are for everything else; these are for time and faults.
 """
 
 import asyncio
+import ctypes
 import json
 import os
 import signal
@@ -40,6 +41,10 @@ class FakeBackend:
     error_value, death_value, hang_value: a row that begins with it makes the run raise, end the process, never return.
     invalid_value: a row that begins with it fails alone, as one its sender has to change.
     sums_rows: rows change each other.
+    switch: path of a file that is looked at in each run. While it is there, the run misbehaves as its JSON object says:
+        fault: "raise", "hang", "slow", "nan", "abort" or "segfault".
+        seconds: how much longer a slow run takes.
+        golden_too: false to leave runs of the very row alone that was run first, as golden runs are; true if not said.
     """
 
     platform = "fake"
@@ -48,6 +53,7 @@ class FakeBackend:
 
     def __init__(self) -> None:
         self._script: dict[str, Any] = {}
+        self._first_run: list[bytes] = []  # of all clones
 
     def load(self, path: Path, threads: int, config: ModelConfig) -> None:  # noqa: ARG002 - the contract's
         self._script = json.loads(path.read_text())
@@ -59,12 +65,13 @@ class FakeBackend:
 
     def clone(self) -> "FakeBackend":
         other = FakeBackend()
-        other._script = self._script
+        other._script, other._first_run = self._script, self._first_run
         return other
 
     def run(self, inputs: dict[str, np.ndarray], wanted: list[str]) -> list[np.ndarray]:  # noqa: ARG002 - has one
         rows, script = inputs["x"], self._script
         first = set(rows[:, 0].tolist()) if rows.size else set()
+        fault = self._switched(rows)
         if script.get("death_value") in first:
             os.kill(os.getpid(), signal.SIGKILL)
         if script.get("hang_value") in first:
@@ -75,10 +82,39 @@ class FakeBackend:
         if script.get("slow_value") in first:
             time.sleep(script["slow_seconds"])
         outputs = [rows + rows.sum(0)] if script.get("sums_rows") else [rows * 2]
+        if fault == "nan":
+            outputs[0][...] = np.nan
         if script.get("invalid_value") in first:
             failed = np.flatnonzero(rows[:, 0] == script["invalid_value"])
             raise ItemErrors(outputs, {int(row): InvalidItem("told to be invalid") for row in failed})
         return outputs
+
+    def _switched(self, rows: np.ndarray) -> str | None:
+        """Misbehave as the switch says, if there is one; the name of the fault is returned if the run goes on."""
+        if (path := self._script.get("switch")) is None:
+            return None
+        content = rows.tobytes()
+        if not self._first_run:
+            self._first_run.append(content)
+        try:
+            switch = json.loads(Path(path).read_text())
+        except (FileNotFoundError, json.JSONDecodeError):  # not there, or being written
+            return None
+        if not switch.get("golden_too", True) and content == self._first_run[0]:
+            return None
+        fault: str = switch["fault"]
+        match fault:
+            case "raise":
+                raise InferenceFailed("told to fail by the switch")
+            case "hang":
+                time.sleep(3600)
+            case "slow":
+                time.sleep(switch["seconds"])
+            case "abort":
+                os.abort()
+            case "segfault":
+                ctypes.string_at(0)
+        return fault
 
 
 @dataclass(frozen=True, slots=True)
