@@ -41,6 +41,8 @@ class FakeBackend:
     error_value, death_value, hang_value: a row that begins with it makes the run raise, end the process, never return.
     invalid_value: a row that begins with it fails alone, as one its sender has to change.
     sums_rows: rows change each other.
+    journal: path of a file to which each run adds a line before it does anything: a JSON array of the time (of
+        time.perf_counter), the process, and the number that each row begins with.
     switch: path of a file that is looked at in each run. While it is there, the run misbehaves as its JSON object says:
         fault: "raise", "hang", "slow", "nan", "abort" or "segfault".
         seconds: how much longer a slow run takes.
@@ -71,6 +73,10 @@ class FakeBackend:
     def run(self, inputs: dict[str, np.ndarray], wanted: list[str]) -> list[np.ndarray]:  # noqa: ARG002 - has one
         rows, script = inputs["x"], self._script
         first = set(rows[:, 0].tolist()) if rows.size else set()
+        if (journal := script.get("journal")) is not None:
+            line = json.dumps([time.perf_counter(), os.getpid(), rows[:, 0].tolist()])
+            with Path(journal).open("a") as file:
+                file.write(line + "\n")  # in one piece: it is not mixed with what others write
         fault = self._switched(rows)
         if script.get("death_value") in first:
             os.kill(os.getpid(), signal.SIGKILL)
