@@ -144,6 +144,9 @@ class Settings(BaseModel):
     load_timeout_s: float = Field(default=600.0, gt=0)
     """Seconds a model may take to load."""
 
+    explained_requests: int = Field(default=4096, ge=0)
+    """Last requests with an id of which is kept what became of them, for `headrace explain`; 0 keeps nothing."""
+
     profile_dir: Path | None = None
     """Where measurements are kept between starts; ~/.cache/headrace/profiles if not set."""
 

@@ -9,6 +9,7 @@ HeadraceError
 ├── NotFound                  no such model
 │   ├── UnknownVersion        the model is there, the version is not
 │   ├── UnknownVariant        the skill is there, the variant is not
+│   ├── UnknownRequest        nothing is known of a request with that id
 │   └── NoSuchRegion          no shared memory of that name is registered
 ├── Unsupported               part of the protocol that this server does not speak
 │   └── UnsupportedCoding     the body is compressed with something else than gzip or deflate
@@ -33,13 +34,15 @@ HeadraceError
 What each becomes on the wire is one table: protocol/status.py.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
 class HeadraceError(Exception):
-    """Base of all errors headrace raises on purpose."""
+    """Base of all errors headrace raises on purpose. `numbers`: what decided, by name, for whoever asks why."""
 
     code: ClassVar[str] = "internal"
+    numbers: Mapping[str, float] = {}
 
 
 class InvalidRequest(HeadraceError):
@@ -132,6 +135,15 @@ class UnknownVariant(NotFound):
         )
 
 
+class UnknownRequest(NotFound):
+    """Nothing is known of a request with that id."""
+
+    code = "unknown_request"
+
+    def __init__(self, request_id: str, because: str) -> None:
+        HeadraceError.__init__(self, f"nothing is known of a request '{request_id[:100]}': {because}")
+
+
 class Unsupported(HeadraceError):
     """A part of the protocol this server does not speak."""
 
@@ -196,6 +208,7 @@ class DeadlineInfeasible(Overloaded):
             f"model '{name}' would answer in {expected_s * 1e3:.0f} ms, and {allowed_s * 1e3:.0f} ms are allowed",
             expected_s - allowed_s,
         )
+        self.numbers = {"expected_ms": round(expected_s * 1e3, 3), "allowed_ms": round(allowed_s * 1e3, 3)}
 
 
 class GatewayBusy(Overloaded):
@@ -205,6 +218,7 @@ class GatewayBusy(Overloaded):
 
     def __init__(self, lag_s: float) -> None:
         super().__init__(f"the server is {lag_s * 1e3:.0f} ms behind: try again later", 1.0)
+        self.numbers = {"behind_ms": round(lag_s * 1e3, 3)}
 
 
 class CircuitOpen(Unavailable):
@@ -215,6 +229,7 @@ class CircuitOpen(Unavailable):
     def __init__(self, name: str, reason: str, retry_after_s: float) -> None:
         super().__init__(f"the circuit breaker of model '{name}' is open: {reason}")
         self.retry_after_s = retry_after_s
+        self.numbers = {"retry_after_ms": round(retry_after_s * 1e3, 3)}
 
 
 class BodiesFull(Unavailable):

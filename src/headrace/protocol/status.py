@@ -12,6 +12,7 @@ HTTP_STATUS: dict[type[errors.HeadraceError], int] = {
     errors.NotFound: 404,
     errors.UnknownVersion: 404,
     errors.UnknownVariant: 404,
+    errors.UnknownRequest: 404,
     errors.NoSuchRegion: 404,
     errors.Unsupported: 501,
     errors.UnsupportedCoding: 501,
