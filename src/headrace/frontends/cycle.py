@@ -105,7 +105,7 @@ class LeanCycle(Exchange):
 
     def respond_body(self, content: bytes, header_length: int | None) -> None:
         """The same bytes as for any response, with less to do for the most frequent kind."""
-        if not self.is_plain or len(content) >= LARGE_BODY:
+        if not self.is_plain or self.record is not None or len(content) >= LARGE_BODY:
             super().respond_body(content, header_length)
         elif not self.response_complete:
             self.response_complete = True

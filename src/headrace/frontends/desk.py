@@ -1,6 +1,7 @@
 """What all infer requests share: what their URLs and heads mean, who decodes them, under which terms they are taken in."""
 
 import re
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -13,7 +14,7 @@ from headrace.errors import HeadraceError, InvalidRequest, RequestTooLarge
 from headrace.events import Event
 from headrace.frontends.headers import NO_WISHES, Wishes
 from headrace.frontends.lag import LagWatch
-from headrace.frontends.responses import ErrorWriter
+from headrace.frontends.responses import ErrorWriter, Response
 from headrace.frontends.tenants import Tenants
 from headrace.lifecycle.catalog import Catalog
 from headrace.lifecycle.version import ModelVersion
@@ -22,6 +23,7 @@ from headrace.model_config import ModelConfig
 from headrace.pipeline import Pipeline
 from headrace.protocol.request import Peek, RequestDecoder
 from headrace.protocol.response import ResponseEncoder
+from headrace.records import Record, Records
 from headrace.routing.entry import Entry, entry_of
 
 INFER = re.compile(rb"^/v2/models/([^/?]+)(?:/versions/([0-9]+))?/infer(?:\?.*)?$")
@@ -71,6 +73,7 @@ class Desk:
         clock: Callable[[], float],
         transcoder: Callable[[], Pipeline],
         report: Callable[[Event], None],
+        time_of_day: Callable[[], float] = time.time,
     ) -> None:
         """What infer requests need.
 
@@ -80,6 +83,7 @@ class Desk:
             clock: seconds.
             transcoder: gives the pipeline in front of the transcoding worker, starting it if need be.
             report: hears of what is refused here, before it comes to a pipeline.
+            time_of_day: seconds since the epoch.
         """
         self.catalog = catalog
         self.settings = settings
@@ -91,6 +95,7 @@ class Desk:
         self.tenants = Tenants(settings)
         self.errors = ErrorWriter(settings.refuse_with)
         self.lag = LagWatch(settings.max_loop_lag_s, clock)
+        self.records = Records(settings.explained_requests, clock, time_of_day)
         # The mutable state: what was worked out once, and the bytes of bodies that are not answered yet.
         self._routes: dict[bytes, Route | None] = {}
         self._codecs: dict[ModelVersion, Codec] = {}
@@ -136,9 +141,15 @@ class Desk:
         return codec
 
     def ticket(
-        self, codec: Codec, request: InferRequest, reply: Reply, started: float, wishes: Wishes
+        self,
+        codec: Codec,
+        request: InferRequest,
+        reply: Reply,
+        started: float,
+        wishes: Wishes,
+        item: int | None = None,
     ) -> Ticket:
-        """A ticket under the terms that concern the request."""
+        """A ticket under the terms that concern the request; `item` is which of its items this is, if it has several."""
         if wishes is NO_WISHES and request.timeout_s is None and not request.priority:
             granted = codec.terms
         else:
@@ -149,9 +160,32 @@ class Desk:
         ticket.level = level
         ticket.target = started + target_s
         ticket.is_asked = is_asked
-        if wishes is not NO_WISHES or request.tenant:
+        if wishes is not NO_WISHES or request.tenant or request.id:
             ticket.tenant = self._whose(wishes, request.tenant)
+            self._open_record(ticket, codec, wishes, item)
         return ticket
+
+    def _open_record(self, ticket: Ticket, codec: Codec, wishes: Wishes, item: int | None) -> None:
+        """Hang the request's record on its ticket, if it has an id; the header's goes before the body's."""
+        request, spec = ticket.request, codec.model_spec
+        request_id = request.id if wishes.request_id is None else wishes.request_id.decode()
+        record = self.records.open(request_id, spec.name, ticket.arrived) if request_id else None
+        if record is None:
+            return
+        ticket.record = record = record if item is None else record.of(item=item)
+        record.note(
+            self.clock(),
+            "read",
+            model=spec.name,
+            version=spec.version,
+            variant=codec.config.variant or None,
+            rows=request.rows,
+            bytes=request.nbytes,
+            tenant=ticket.tenant or None,
+            level=ticket.level or None,
+            deadline_ms=milliseconds(ticket.deadline - ticket.arrived),
+            target_ms=milliseconds(ticket.target - ticket.arrived),
+        )
 
     def refusal(self, codec: Codec, peek: Peek, started: float, wishes: Wishes) -> HeadraceError | None:
         """The reason not to decode a request at all, or None: what its ticket would be refused for."""
@@ -164,18 +198,53 @@ class Desk:
             granted = codec.terms
             if priority or timeout_s is not None or wishes.timeout_s is not None:
                 granted = terms(codec.config, self.deadline_s, priority, timeout_s, wishes.timeout_s)
-        return codec.entry.refusal(
+        tenant = self._whose(wishes, named)
+        refusal = codec.entry.refusal(
             Arrival(
                 peek.rows,
                 peek.cost,
                 peek.nbytes,
                 granted.level,
-                self._whose(wishes, named),
+                tenant,
                 started,
                 started + granted.allowed_s,
                 started + granted.target_s,
                 granted.is_asked,
             )
+        )
+        if refusal is not None and (record := self._record_of(wishes, codec.model_spec.name, started)):
+            record.note(
+                self.clock(),
+                "refused",
+                model=codec.model_spec.name,
+                version=codec.model_spec.version,
+                code=refusal.code,
+                reason=str(refusal),
+                rows=peek.rows,
+                tenant=tenant or None,
+                level=granted.level or None,
+                deadline_ms=milliseconds(granted.allowed_s),
+                target_ms=milliseconds(granted.target_s),
+                **refusal.numbers,
+            )
+        return refusal
+
+    def refuse_unread(self, model: str, error: HeadraceError, request_id: bytes | None) -> Response:
+        """The answer to an infer request whose body is not read, or not to its end; noted under its id."""
+        response = self.errors.write(error, request_id)
+        if request_id is not None:
+            now = self.clock()
+            record = self.records.open(request_id.decode(), model, now)
+            if record is not None:
+                note_error(record, now, response.status, error)
+        return response
+
+    def _record_of(self, wishes: Wishes, model: str, started: float) -> Record | None:
+        """That of a request whose header names an id."""
+        return (
+            None
+            if wishes.request_id is None
+            else self.records.open(wishes.request_id.decode(), model, started)
         )
 
     def _whose(self, wishes: Wishes, named: str) -> str:
@@ -205,3 +274,13 @@ class Desk:
         if header_length:
             return settings.max_request_bytes
         return min(settings.http_max_input_size, settings.max_request_bytes)
+
+
+def note_error(record: Record, now: float, status: int, error: HeadraceError) -> None:
+    """The request ends with an error."""
+    record.note(now, "answered", status=status, code=error.code, reason=str(error), **error.numbers)
+
+
+def milliseconds(seconds: float) -> float:
+    """To a thousandth, for people."""
+    return round(seconds * 1e3, 3)

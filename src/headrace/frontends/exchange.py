@@ -11,7 +11,7 @@ from functools import partial
 from headrace.batching.ticket import Ticket
 from headrace.errors import BodiesFull, HeadraceError, InvalidRequest
 from headrace.events import RequestsFailed
-from headrace.frontends.desk import Codec, Desk, Route
+from headrace.frontends.desk import Codec, Desk, Route, note_error
 from headrace.frontends.headers import NO_WISHES, Wishes
 from headrace.frontends.responses import Response, answer_response, unexpected
 from headrace.lifecycle.version import ModelVersion
@@ -21,6 +21,7 @@ from headrace.protocol import compression, transcode
 from headrace.protocol.compression import Coding
 from headrace.protocol.request import Peek
 from headrace.protocol.response import LARGE_JSON
+from headrace.records import Record
 from headrace.routing.entry import Entry
 
 
@@ -35,6 +36,7 @@ class Exchange(ABC):
     _codec: Codec
     _entry: Entry
     _ticket: Ticket | None = None
+    record: Record | None = None
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
@@ -61,6 +63,8 @@ class Exchange(ABC):
 
     def respond_body(self, content: bytes, header_length: int | None) -> None:
         """Send a successful answer; header_length as in protocol/response.py's Body."""
+        if self.record is not None:
+            self.record.note(self.desk.clock(), "answered", status=200, bytes=len(content))
         coding = self.wishes.answer_coding
         if coding is None or len(content) < self.desk.settings.compress_from_bytes:
             self.respond(answer_response(content, header_length, self.wishes.request_id))
@@ -87,7 +91,9 @@ class Exchange(ABC):
 
     def begin_as_wished(self, route: Route, body: bytes, header_length: int | None) -> None:
         """As `begin`, where the body may be compressed."""
-        coding = self.wishes.coding
+        request_id, coding = self.wishes.request_id, self.wishes.coding
+        if request_id is not None:
+            self.record = self.desk.records.open(request_id.decode(), route.model, self.started)
         if coding is None:
             self.begin(route, body, header_length)
             return
@@ -162,6 +168,8 @@ class Exchange(ABC):
                 return
         request = self.request = codec.decoder.decode(body, header_length, peek)
         ticket = desk.ticket(codec, request, self, self.started, self.wishes)
+        if ticket.record is not None:
+            self.record = ticket.record
         self.wait_for(codec.entry, ticket)
 
     def wait_for(self, entry: Entry, ticket: Ticket) -> None:
@@ -191,7 +199,10 @@ class Exchange(ABC):
 
     def fail(self, error: HeadraceError) -> None:
         """Respond with an error."""
-        self.respond(self.desk.errors.write(error, self.wishes.request_id))
+        response = self.desk.errors.write(error, self.wishes.request_id)
+        if self.record is not None:
+            note_error(self.record, self.desk.clock(), response.status, error)
+        self.respond(response)
 
     def refuse_unseen(self, version: ModelVersion) -> bool:
         """Refuse what would be refused whatever its body holds; True if so."""
@@ -225,6 +236,8 @@ class Exchange(ABC):
 
     def drop(self) -> None:
         """The client is gone."""
+        if self.record is not None:
+            self.record.note(self.desk.clock(), "left")
         if self._ticket is not None:
             self._entry.drop(self._ticket)
 
@@ -248,6 +261,8 @@ class Transcoding:
         request = transcode.task(operation, number, body)
         ticket = Ticket(request, self, exchange.started, exchange.started + exchange.desk.deadline_s)
         ticket.tenant = exchange.wishes.tenant or exchange.wishes.stranger or ""
+        if exchange.record is not None:
+            ticket.record = exchange.record.of(stage="transcoder")
         exchange.wait_for(exchange.desk.transcoder(), ticket)
 
     def end(self, part: Part) -> None:

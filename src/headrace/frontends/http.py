@@ -289,8 +289,11 @@ class LeanProtocol(HttpToolsProtocol):
         Earlier requests of this connection that are still being answered come first.
         """
         request_id = find_request_id(self.headers) if self._since is not None else None
-        self._refusal = self._desk.errors.write(error, request_id)
         lean, handed_over = self._arriving, self._handed_over
+        if lean is not None:
+            self._refusal = self._desk.refuse_unread(lean.route.model, error, request_id)
+        else:
+            self._refusal = self._desk.errors.write(error, request_id)
         self._arriving = self._handed_over = None
         if lean is not None:
             lean.disconnect()

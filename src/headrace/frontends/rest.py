@@ -170,7 +170,8 @@ class InferRoute:
             headers = read_headers(request.headers.raw, self._desk.tenants)
             body = await receive_body(self._desk, request, headers.header_length, headers.content_length)
         except HeadraceError as exc:
-            await send_response(send, self._desk.errors.write(exc, request_id_of(request)))
+            model, _ = named(request)
+            await send_response(send, self._desk.refuse_unread(model, exc, request_id_of(request)))
             return
         except ClientDisconnect:
             return

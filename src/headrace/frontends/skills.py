@@ -158,7 +158,8 @@ class SkillRoute:
             headers = read_headers(scope["headers"], self._skills.desk.tenants)
             body = await receive_body(self._skills.desk, request, length, headers.content_length)
         except HeadraceError as exc:
-            await send_response(send, self._skills.desk.errors.write(exc, request_id_of(request)))
+            name, desk = request.path_params["name"], self._skills.desk
+            await send_response(send, desk.refuse_unread(name, exc, request_id_of(request)))
             return
         except ClientDisconnect:
             return
@@ -237,7 +238,14 @@ class SkillExchange(AsgiExchange):
                 requests.append(exc)
         self._answers = [each if isinstance(each, HeadraceError) else None for each in requests]
         tickets = [
-            self.desk.ticket(codec.of_model, each, ItemReply(self, at), self.started, self.wishes)
+            self.desk.ticket(
+                codec.of_model,
+                each,
+                ItemReply(self, at),
+                self.started,
+                self.wishes,
+                at if self._is_many else None,
+            )
             for at, each in enumerate(requests)
             if isinstance(each, InferRequest)
         ]

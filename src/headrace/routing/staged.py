@@ -189,6 +189,9 @@ class Staged:
         inner = Ticket(request, reply, ticket.arrived, ticket.deadline, ticket.timeout_error)
         inner.level = ticket.level if pipeline is self._model else 0
         inner.tenant, inner.is_asked = ticket.tenant, ticket.is_asked
+        if ticket.record is not None:
+            stage = "after" if ticket in self._now else "before"
+            inner.record = ticket.record.of(stage="model" if pipeline is self._model else stage)
         if ticket not in self._now:
             inner.target = ticket.target  # what has been taken in once may take until its deadline
         self._now[ticket] = (pipeline, inner)
