@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from headrace.cli.main import main
-from headrace.cli.values import Tensor, bfloat16, read_value
+from headrace.cli.values import Tensor, read_value
 from headrace.messages import Datatype
+from headrace.protocol.arrays import bfloat16
 from headrace.testing import RunningServer
 
 pytestmark = pytest.mark.integration
@@ -43,7 +44,7 @@ MISTAKES = {
     "range": (["same_INT8", "--input", "x=[1,2,3,400]"], "x: it has elements that do not fit INT8"),
     "huge": (["same_INT64", "--input", f"x=[1,2,3,{2**64}]"], "x: it has integers that fit no datatype"),
     "text": (["swift", "--input", 'x=[1,2,3,"4"]'], "x: it has something other than numbers"),
-    "kind": (["same_INT8", "--input", "x=[1,2,3,4.5]"], "x: it has floats, and the model takes INT8"),
+    "kind": (["same_INT8", "--input", "x=[1,2,3,4.5]"], "x: it has floats, and is to be INT8"),
     "run": (["failing", "--input", "x=[13,0,0,0]"], "told to fail"),
     "nothing": (["swift"], "give either --input NAME=VALUE for each input or --request FILE"),
     "request": (["swift", "--request", "-"], "failed to parse the request JSON buffer"),

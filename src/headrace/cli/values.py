@@ -10,9 +10,7 @@ import numpy as np
 from headrace import strings
 from headrace.errors import InvalidRequest
 from headrace.messages import NUMPY_TYPES, Datatype, Shape, element_count
-
-KINDS = {"b": "true and false", "i": "integers", "u": "integers", "f": "floats"}
-"""What numpy's kinds of dtype are called in errors."""
+from headrace.protocol.arrays import array_of, typed
 
 
 class Tensor(NamedTuple):
@@ -42,7 +40,7 @@ def read_value(text: str, tensor: Tensor, *, is_batched: bool) -> np.ndarray:
         ValueError: it cannot be read, or is not what the model takes.
     """
     if not text.startswith("@"):
-        array = typed(parsed(text, tensor.datatype), tensor.datatype)
+        array = parsed(text, tensor.datatype)
         return fitted(array, tensor.shape, is_batched=is_batched)
     path = Path(text[1:])
     try:
@@ -53,7 +51,7 @@ def read_value(text: str, tensor: Tensor, *, is_batched: bool) -> np.ndarray:
         case ".npy":
             array = typed(loaded(content), tensor.datatype)
         case ".json":
-            array = typed(parsed(content.decode(), tensor.datatype), tensor.datatype)
+            array = parsed(content.decode(), tensor.datatype)
         case _:
             return from_bytes(content, tensor)
     return fitted(array, tensor.shape, is_batched=is_batched)
@@ -80,60 +78,7 @@ def parsed(text: str, datatype: Datatype) -> np.ndarray:
         value = text
     if is_text and not isinstance(value, str | list):
         value = text
-    array = np.array(value, object)
-    if any(isinstance(each, list) for each in array.flat):
-        raise ValueError("its lists are not all of one length")
-    return array if is_text else numbers(array)
-
-
-def numbers(array: np.ndarray) -> np.ndarray:
-    """Python's numbers in the dtype that holds them all: numpy alone would make floats of large integers."""
-    kinds = {type(each) for each in array.flat}
-    if not kinds <= {bool, int, float}:
-        raise ValueError("it has something other than numbers")
-    if kinds == {bool}:
-        return array.astype("?")
-    if float in kinds:
-        return array.astype("f8")
-    try:
-        return array.astype("i8" if max(array.flat, default=0) < 1 << 63 else "u8")
-    except OverflowError as exc:
-        raise ValueError("it has integers that fit no datatype") from exc
-
-
-def typed(array: np.ndarray, datatype: Datatype) -> np.ndarray:
-    """The same elements in the tensor's dtype; nothing is rounded but floats, and nothing wraps around."""
-    if datatype is Datatype.BYTES:
-        return of_bytes(array)
-    kind, dtype = array.dtype.kind, NUMPY_TYPES[datatype]
-    if datatype is Datatype.BF16:
-        return array if array.dtype == dtype else bfloat16(typed(array, Datatype.FP32))
-    wanted = "biu" if dtype.kind == "b" else "iuf" if dtype.kind == "f" else "iu"
-    if array.size and kind not in wanted:
-        raise ValueError(
-            f"it has {KINDS.get(kind, 'something other than numbers')}, and the model takes {datatype}"
-        )
-    with np.errstate(over="ignore"):
-        converted = array.astype(dtype)
-    if dtype.kind != "f" and not np.array_equal(converted, array):
-        raise ValueError(f"it has elements that do not fit {datatype}")
-    return converted
-
-
-def of_bytes(array: np.ndarray) -> np.ndarray:
-    elements = [each.encode() if isinstance(each, str) else each for each in array.ravel().tolist()]
-    if not all(isinstance(each, bytes) for each in elements):
-        raise ValueError("it has something other than text, or lists of different lengths")
-    converted = np.empty(len(elements), object)
-    converted[:] = elements
-    return converted.reshape(array.shape)
-
-
-def bfloat16(array: np.ndarray) -> np.ndarray:
-    """The upper half of each float's bits, rounded to even; NaN stays NaN."""
-    bits = array.view("<u4")
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    return np.where(np.isnan(array), 0x7FC0, rounded).astype("<u2")
+    return array_of(value, datatype)
 
 
 def from_bytes(content: bytes, tensor: Tensor) -> np.ndarray:
