@@ -11,8 +11,8 @@ from enum import Enum, StrEnum, auto
 from math import inf
 from typing import NamedTuple
 
-BUCKETS = 10
-"""Parts of the window, the oldest of which is forgotten at once."""
+from headrace.faults.window import Window
+
 FIRST_PART = 0.25
 """Of its usual batch, that a variant gets on trial, and first when it is closed again; twice as much each time."""
 
@@ -27,6 +27,10 @@ class BreakerState(StrEnum):
     FORCED_CLOSED = "forced_closed"
 
 
+REFUSING = (BreakerState.OPEN, BreakerState.FORCED_OPEN)
+FORCED = (BreakerState.FORCED_OPEN, BreakerState.FORCED_CLOSED)
+
+
 class Outcome(Enum):
     """How a run went. EXCLUDED says nothing of what was run: cancelled, never begun, or the sender's fault."""
 
@@ -38,7 +42,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
-    """When it opens, and for how long.
+    """When it opens, and for how long. What is None does not make it open.
 
     Attributes:
         window_s: seconds that rates are counted over.
@@ -46,24 +50,27 @@ class BreakerPolicy:
         failure_rate, slow_rate: of the runs in the window, from which on it opens.
         max_failures: in a row, at which it opens whatever the rates.
         reset_s: how long it stays open the first time; twice as long each time after that.
-        longest_reset_s: the longest it stays open.
+        longest_reset_s: the longest it stays open, before jitter.
         jitter: part of that time by which it is made longer or shorter at random.
         trials: runs in a row that have to go well before it closes again.
-        heal_s: seconds without another trip after which one is forgiven.
-        max_slow_trips: trips, not forgiven yet, after which it does not open for slowness any more: that is how fast it is now.
+        trial_s: seconds after which a trial that has not come back no longer keeps the next one from being made.
+        heal_s: seconds since it was last open, after which one trip is forgiven.
+        max_slow_trips: trips, not forgiven yet, after which it is not held against it that it is slow: that is how fast it is
+            now. None for always held.
     """
 
     window_s: float = 10.0
     min_calls: int = 10
-    failure_rate: float = 0.5
-    slow_rate: float = 0.8
-    max_failures: int = 5
+    failure_rate: float | None = 0.5
+    slow_rate: float | None = 0.8
+    max_failures: int | None = 5
     reset_s: float = 1.0
     longest_reset_s: float = 60.0
     jitter: float = 0.2
     trials: int = 3
+    trial_s: float = inf
     heal_s: float = 60.0
-    max_slow_trips: int = 3
+    max_slow_trips: int | None = 3
 
 
 class Permit(NamedTuple):
@@ -86,15 +93,6 @@ class BreakerSnapshot:
     retry_after_s: float
 
 
-@dataclass(slots=True)
-class Counts:
-    """Of one bucket of the window."""
-
-    ok: int = 0
-    slow: int = 0
-    failed: int = 0
-
-
 class Breaker:
     """One variant's. Not thread-safe; holds no clock: `now` is in seconds and never goes back."""
 
@@ -105,21 +103,22 @@ class Breaker:
         # The mutable state: where it stands and since which change, what was counted when, and what is on trial.
         self._state = BreakerState.CLOSED
         self._generation = 0
+        self._leave = Permit(0, is_trial=False)
         self._until = 0.0
         self.reason = ""
-        self._window: dict[int, Counts] = {}
+        self._window = Window(policy.window_s)
         self._in_a_row = 0
         self._trips = 0
-        self._healed_at = 0.0
-        self._on_trial = False
+        self._heals_from = 0.0
+        self._trial: Permit | None = None
+        self._next_trial_at = 0.0
         self._passed = 0
         self._part = 1.0
 
     def state(self, now: float) -> BreakerState:
         """Where it stands: open, once its time is over, is half open."""
         if self._state is BreakerState.OPEN and now >= self._until:
-            self._state = BreakerState.HALF_OPEN
-            self._passed, self._on_trial = 0, False
+            self._state = BreakerState.HALF_OPEN  # of the same generation: open, it gave no permits
         return self._state
 
     @property
@@ -127,57 +126,65 @@ class Breaker:
         """Closed, and as before it ever opened: nothing has to be asked before a run."""
         return self._state is BreakerState.CLOSED and self._part == 1.0
 
+    @property
+    def is_on_trial(self) -> bool:
+        """A trial runs: there is no leave for another, unless it is overdue."""
+        return self._trial is not None
+
     def is_refusing(self, now: float) -> bool:
         """Nobody is to wait for it."""
-        return self.state(now) in {BreakerState.OPEN, BreakerState.FORCED_OPEN}
+        return self.state(now) in REFUSING
 
     def permit(self, now: float) -> Permit | None:
-        """Leave for one run, or None. Half open, one trial runs at a time."""
+        """Leave for one run, or None. Half open, one trial runs at a time, but for those that are overdue."""
+        if self._state is BreakerState.CLOSED:
+            return self._leave
         state = self.state(now)
-        if state in {BreakerState.OPEN, BreakerState.FORCED_OPEN}:
+        if state in REFUSING:
             return None
-        if state is BreakerState.HALF_OPEN:
-            if self._on_trial:
-                return None
-            self._on_trial = True
-            return Permit(self._generation, is_trial=True)
-        return Permit(self._generation, is_trial=False)
+        if state is BreakerState.FORCED_CLOSED:
+            return self._leave
+        if self._trial is not None and now < self._next_trial_at:
+            return None
+        self._trial = Permit(self._generation, is_trial=True)
+        self._next_trial_at = now + self._policy.trial_s
+        return self._trial
 
     def record(self, permit: Permit, outcome: Outcome, now: float) -> None:
         """Give a permit back. What began before the last change of state is not counted."""
         if permit.generation != self._generation:
             return
-        state = self.state(now)
         if permit.is_trial:
-            self._on_trial = False
-            if state is BreakerState.HALF_OPEN:
-                self._record_trial(outcome, now)
-        elif state is BreakerState.CLOSED and outcome is not Outcome.EXCLUDED:
+            self._record_trial(permit, outcome, now)
+        elif outcome is not Outcome.EXCLUDED:
             self._count(outcome, now)
 
     def trip(self, reason: str, now: float, *, until: float | None = None) -> None:
-        """Open, whatever was counted; until then, or else for as long as it is its turn. Forced, it stays as it is."""
-        if self._state in {BreakerState.FORCED_OPEN, BreakerState.FORCED_CLOSED}:
+        """Open, whatever was counted; until then, or else for as long as it is its turn.
+
+        Forced, it stays as it is; so it does if it is open already and no time is given.
+        """
+        state = self.state(now)
+        if state in FORCED or (state is BreakerState.OPEN and until is None):
             return
-        self._heal(now)
         if until is None:
-            length = min(self._policy.longest_reset_s, self._policy.reset_s * 2.0 ** min(self._trips, 32))
-            until = now + length * (1 + self._policy.jitter * (2 * self._draw() - 1))
+            self._heal(now)
+            policy = self._policy
+            length = min(policy.longest_reset_s, policy.reset_s * 2.0 ** min(self._trips, 32))
+            until = now + length * (1 + policy.jitter * (2 * self._draw() - 1))
             self._trips += 1
-            self._healed_at = now
+            self._heals_from = until
         self._move(BreakerState.OPEN, reason)
         self._until = until
 
     def renew(self) -> None:
         """What was to be run is another one now, and has been seen to run: close, gently. Forced, it stays as it is."""
-        if self._state in {BreakerState.OPEN, BreakerState.HALF_OPEN}:
+        if self._state in (BreakerState.OPEN, BreakerState.HALF_OPEN):
             self._close()
 
     def force(self, state: BreakerState | None) -> None:
-        """The operator's word: FORCED_OPEN or FORCED_CLOSED; None for closed and by itself again."""
-        assert state in {BreakerState.FORCED_OPEN, BreakerState.FORCED_CLOSED, None}, (
-            "others come by themselves"
-        )
+        """The operator's word: FORCED_OPEN or FORCED_CLOSED; None for closed and by itself again, as if new."""
+        assert state is None or state in FORCED, "others come by themselves"
         self._trips, self._part = 0, 1.0
         self._move(state or BreakerState.CLOSED, "forced by the operator" if state else "")
 
@@ -189,18 +196,20 @@ class Breaker:
     def counts_slowness(self, now: float) -> bool:
         """Whether a slow run is held against it; if not, that is how fast it is now, and to be learned."""
         self._heal(now)
-        return self._state is not BreakerState.FORCED_CLOSED and self._trips < self._policy.max_slow_trips
+        most = self._policy.max_slow_trips
+        return self._state is not BreakerState.FORCED_CLOSED and (most is None or self._trips < most)
 
     def retry_after_s(self, now: float) -> float:
-        """Seconds until it may be worth asking again."""
+        """Seconds until it may be worth asking again; 0 if it does not refuse, or nobody can tell."""
         if self._state is BreakerState.FORCED_OPEN:
             return self._policy.longest_reset_s
-        return (
-            0.0 if self._state is not BreakerState.OPEN or self._until == inf else max(0.0, self._until - now)
-        )
+        if self._state is not BreakerState.OPEN or self._until == inf:
+            return 0.0
+        return max(0.0, self._until - now)
 
     def snapshot(self, now: float) -> BreakerSnapshot:
-        counts = self._counted(now)
+        self._heal(now)
+        counts = self._window.total(now)
         return BreakerSnapshot(
             self.state(now),
             self.reason,
@@ -211,73 +220,65 @@ class Breaker:
             self.retry_after_s(now),
         )
 
-    def _record_trial(self, outcome: Outcome, now: float) -> None:
-        if outcome is Outcome.FAILED or (outcome is Outcome.SLOW and self.counts_slowness(now)):
-            self.trip(f"on trial it {'failed' if outcome is Outcome.FAILED else 'was slow'}", now)
+    def _record_trial(self, permit: Permit, outcome: Outcome, now: float) -> None:
+        """An overdue one has its say too, but the place it had is another's by now."""
+        if permit is self._trial:
+            self._trial = None
+        if outcome is Outcome.FAILED:
+            self.trip("on trial it failed", now)
+        elif outcome is Outcome.SLOW and self.counts_slowness(now):
+            self.trip("on trial it was slow", now)
         elif outcome is not Outcome.EXCLUDED:
             self._passed += 1
             if self._passed >= self._policy.trials:
                 self._close()
 
     def _count(self, outcome: Outcome, now: float) -> None:
-        policy = self._policy
-        bucket = self._window.setdefault(self._slot(now), Counts())
+        """Closed or forced so. What went well opens nothing, even where it completes the runs that rates need."""
+        counts = self._window.at(now)
         if outcome is Outcome.FAILED:
-            bucket.failed += 1
+            counts.failed += 1
             self._in_a_row += 1
         else:
             self._in_a_row = 0
             self._part = min(1.0, 2 * self._part)
-            if outcome is Outcome.SLOW:
-                bucket.slow += 1
-            else:
-                bucket.ok += 1
+            if outcome is Outcome.OK:
+                counts.ok += 1
                 return
-        counts = self._counted(now)
-        calls = counts.ok + counts.slow + counts.failed
-        if self._in_a_row >= policy.max_failures:
-            self.trip(f"{self._in_a_row} runs in a row failed", now)
-        elif calls >= policy.min_calls and counts.failed >= policy.failure_rate * calls:
-            self.trip(f"{counts.failed} of {calls} runs failed", now)
-        elif (
-            calls >= policy.min_calls
-            and counts.slow >= policy.slow_rate * calls
-            and self.counts_slowness(now)
-        ):
-            self.trip(f"{counts.slow} of {calls} runs were slow", now)
+            counts.slow += 1
+        if reason := self._fault(now):
+            self.trip(reason, now)
 
-    def _counted(self, now: float) -> Counts:
-        """In the window; what has left it is forgotten."""
-        oldest = self._slot(now) - BUCKETS + 1
-        for slot in [each for each in self._window if each < oldest]:
-            del self._window[slot]
-        total = Counts()
-        for each in self._window.values():
-            total.ok += each.ok
-            total.slow += each.slow
-            total.failed += each.failed
-        return total
-
-    def _slot(self, now: float) -> int:
-        return int(now * BUCKETS / self._policy.window_s)
+    def _fault(self, now: float) -> str:
+        """What is reason enough to open, if anything is."""
+        policy, counts = self._policy, self._window.total(now)
+        if policy.max_failures is not None and self._in_a_row >= policy.max_failures:
+            return f"{self._in_a_row} runs in a row failed"
+        if counts.all < policy.min_calls:
+            return ""
+        if policy.failure_rate is not None and counts.failed >= policy.failure_rate * counts.all:
+            return f"{counts.failed} of {counts.all} runs failed"
+        is_slow = policy.slow_rate is not None and counts.slow >= policy.slow_rate * counts.all
+        if is_slow and self.counts_slowness(now):
+            return f"{counts.slow} of {counts.all} runs were slow"
+        return ""
 
     def _heal(self, now: float) -> None:
-        """Forgive a trip for each time that went well since."""
-        if not self._trips:
-            return
-        healed = int((now - self._healed_at) / self._policy.heal_s)
+        """Forgive a trip for each time that went well since it was last open."""
+        healed = int((now - self._heals_from) / self._policy.heal_s) if self._trips else 0
         if healed > 0:
             self._trips = max(0, self._trips - healed)
-            self._healed_at += healed * self._policy.heal_s
+            self._heals_from += healed * self._policy.heal_s
 
     def _close(self) -> None:
         self._move(BreakerState.CLOSED, "")
         self._part = FIRST_PART
 
     def _move(self, state: BreakerState, reason: str) -> None:
-        """The only writer of the state but for time. Nothing counted before has a say any more."""
+        """The only writer of the state but for time. Nothing begun or counted before has a say any more."""
         self._state, self.reason = state, reason
         self._generation += 1
+        self._leave = Permit(self._generation, is_trial=False)
         self._window.clear()
         self._in_a_row = self._passed = 0
-        self._on_trial = False
+        self._trial = None

@@ -3,7 +3,9 @@
 They are known by their fingerprint, which is only worked out while there is anything to compare it with.
 """
 
+from collections import Counter
 from hashlib import blake2b
+from typing import NamedTuple
 
 from headrace.messages import InferRequest
 
@@ -14,53 +16,53 @@ MOST = 1024
 
 def fingerprint(request: InferRequest) -> bytes:
     """What two requests have alike that ask a model the same, whatever they call themselves and want back of it."""
-    digest = blake2b(repr((request.shapes, request.absent)).encode(), digest_size=16)
+    sizes = [memoryview(tensor).nbytes for tensor in request.tensors]
+    digest = blake2b(repr((request.shapes, request.absent, sizes)).encode(), digest_size=16)
     for tensor in request.tensors:
         digest.update(tensor)
     return digest.digest()
 
 
+class Entry(NamedTuple):
+    """A request that is kept out: until when, why, and how many bytes it has."""
+
+    until: float
+    reason: str
+    nbytes: int
+
+
 class Quarantine:
-    """Of one variant. Pure; not thread-safe."""
+    """Of one variant. Pure: `now` is in seconds and never goes back. Not thread-safe."""
 
     def __init__(self) -> None:
-        # The mutable state: fingerprint → until when, and why; and how many bytes such requests have.
-        self._until: dict[bytes, tuple[float, str]] = {}
-        self._sizes: dict[int, int] = {}
-        self._of: dict[bytes, int] = {}
+        # The mutable state: who is kept out, by fingerprint, the oldest first; and how many have so many bytes.
+        self._entries: dict[bytes, Entry] = {}
+        self._sizes: Counter[int] = Counter()
 
     def __len__(self) -> int:
-        return len(self._until)
+        return len(self._entries)
 
     def add(self, request: InferRequest, reason: str, now: float) -> None:
         """It is not to be run again for a while."""
-        print_ = fingerprint(request)
-        self._forget(print_)
-        while len(self._until) >= MOST:
-            self._forget(next(iter(self._until)))
-        self._until[print_] = (now + QUARANTINE_S, reason)
-        self._of[print_] = request.nbytes
-        self._sizes[request.nbytes] = self._sizes.get(request.nbytes, 0) + 1
+        key = fingerprint(request)
+        if key in self._entries:
+            self._forget(key)  # it is the youngest now
+        elif len(self._entries) >= MOST:
+            self._forget(next(iter(self._entries)))
+        self._entries[key] = Entry(now + QUARANTINE_S, reason, request.nbytes)
+        self._sizes[request.nbytes] += 1
 
     def reason(self, request: InferRequest, now: float) -> str | None:
         """Why not to run it, or None."""
-        if not self._until:
-            return None
-        oldest = next(iter(self._until))
-        while self._until[oldest][0] <= now:
+        while self._entries and self._entries[oldest := next(iter(self._entries))].until <= now:
             self._forget(oldest)
-            if not self._until:
-                return None
-            oldest = next(iter(self._until))
         if request.nbytes not in self._sizes:
             return None
-        found = self._until.get(fingerprint(request))
-        return None if found is None else found[1]
+        entry = self._entries.get(fingerprint(request))
+        return None if entry is None else entry.reason
 
-    def _forget(self, print_: bytes) -> None:
-        if self._until.pop(print_, None) is None:
-            return
-        size = self._of.pop(print_)
-        self._sizes[size] -= 1
-        if not self._sizes[size]:
-            del self._sizes[size]
+    def _forget(self, key: bytes) -> None:
+        nbytes = self._entries.pop(key).nbytes
+        self._sizes[nbytes] -= 1
+        if not self._sizes[nbytes]:
+            del self._sizes[nbytes]
