@@ -1,5 +1,6 @@
 """What only Linux has: anonymous shared memory, death with the parent, priorities."""
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -84,3 +85,13 @@ def allow_open_files(wanted: int = 65536) -> None:
     target = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft < target:
         resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+
+
+def starved_s(pid: int) -> float:
+    """Seconds the process could run and got no core, of the thread that fared worst; 0 where nobody counts them."""
+    longest = 0
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for task in os.scandir(f"/proc/{pid}/task"):
+            with open(f"{task.path}/schedstat") as file:  # noqa: PTH123 - a kernel file, not a path of ours
+                longest = max(longest, int(file.read().split()[1]))
+    return longest * 1e-9

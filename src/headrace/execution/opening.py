@@ -7,6 +7,7 @@ run, and another process finds the rest out beside it. What was found out once i
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -15,9 +16,11 @@ from headrace.backends.base import Backend, DescribesItself
 from headrace.backends.declared import DeclaredBackend
 from headrace.errors import LoadFailed
 from headrace.execution import measure
+from headrace.execution.golden import Golden
 from headrace.execution.probe import Probe
 from headrace.execution.profiles import ProfileStore
-from headrace.execution.warmup import warm_up
+from headrace.execution.steps import Step, reached
+from headrace.execution.warmup import warm_up, warmed_row
 from headrace.execution.wire import Load, Profile, Ready
 from headrace.messages import ModelSpec
 from headrace.transforms.backend import TransformBackend
@@ -34,6 +37,14 @@ COMPARED_ROWS = 8
 MOST_INSTANCES = 256
 LARGEST_SWEEP_BYTES = 64 << 20
 """Inputs of the largest batch tried: what is not needed is not allocated."""
+
+
+class Opened(NamedTuple):
+    """A backend that has run, what the gateway is told of it, and what it may be tried out with; None if nothing."""
+
+    backend: Backend
+    ready: Ready
+    golden: Golden | None = None
 
 
 class Opening:
@@ -54,7 +65,7 @@ class Opening:
         )
         self._key = store.key(Path(load.path), load.backend, options)
 
-    def open(self) -> tuple[Backend, Ready]:
+    def open(self) -> Opened:
         """A backend that has run, and what is known of it.
 
         Raises:
@@ -70,21 +81,25 @@ class Opening:
                 return self._open_known(probe, known, known.spec)
         probe = self._probe(load.threads or 1)
         warm_up(probe.backend, load.config)
+        reached(Step.WARMED_UP)
         if (described := self._described(probe.backend)) is not None:
             return described  # it could not tell before it was loaded
         started = time.perf_counter()
         probe.first_run()
+        reached(Step.FIRST_RUN)
         if (took := time.perf_counter() - started) > SLOW_S:
             spec = self._as_batched(probe.unjoined_spec(load.name, load.version))
             # Were nothing known of how long a run takes, one that takes this long might be taken for hanging.
             latencies = {probe.row_cost(): {1: took}}
             profile = Profile(None, load.instances or 1, load.threads or 1, latencies)
-            return probe.backend, Ready(spec, profile, self._key)
+            return self._opened(probe, spec, profile)
         with self._store.turn():
             spec = self._as_batched(probe.spec(load.name, load.version))
+            reached(Step.PROBED)
             profile = self._measure(probe, spec, BUDGET_S)
+            reached(Step.MEASURED)
         self._store.write(self._key, profile)
-        return probe.backend, Ready(spec, profile, self._key)
+        return self._opened(probe, spec, profile)
 
     def measure_beside(self) -> Iterator[Ready]:
         """What a slow model can do, as soon as it is known, and then how fast it does it.
@@ -100,7 +115,19 @@ class Opening:
         self._store.write(self._key, profile)
         yield Ready(spec, profile, self._key)
 
-    def _open_described(self) -> tuple[Backend, Ready] | None:
+    def _opened(self, probe: Probe, spec: ModelSpec, profile: Profile) -> Opened:
+        golden = self._golden(probe)
+        ready = Ready(spec, profile, self._key, None if golden is None else golden.cost)
+        return Opened(probe.backend, ready, golden)
+
+    def _golden(self, probe: Probe) -> Golden | None:
+        """The row of the first run, or of a warm-up where the model takes none that is made up."""
+        if (first := probe.first_run()) is not None:
+            return Golden(probe.backend, probe.row(0), first)
+        row = warmed_row(probe.backend, self._load.config)
+        return None if row is None else Golden(probe.backend, *row)
+
+    def _open_described(self) -> Opened | None:
         """A backend that says itself what it can do, which nobody tries out."""
         load = self._load
         if not isinstance(registry.create(load.backend), DescribesItself):
@@ -108,21 +135,22 @@ class Opening:
         backend = self._loaded(load.threads or 1)
         return self._described(backend)
 
-    def _described(self, backend: Backend) -> tuple[Backend, Ready] | None:
+    def _described(self, backend: Backend) -> Opened | None:
         load = self._load
         if not isinstance(backend, DescribesItself):
             return None
         spec = backend.describe(load.name, load.version)
-        return backend, Ready(spec, Profile(spec, load.instances or 1, load.threads or 1), self._key)
+        return Opened(backend, Ready(spec, Profile(spec, load.instances or 1, load.threads or 1), self._key))
 
-    def _open_known(self, probe: Probe, known: Profile, spec: ModelSpec) -> tuple[Backend, Ready]:
+    def _open_known(self, probe: Probe, known: Profile, spec: ModelSpec) -> Opened:
         load = self._load
         warm_up(probe.backend, load.config)
+        reached(Step.WARMED_UP)
         probe.first_run()
+        reached(Step.FIRST_RUN)
         instances, threads = load.instances or known.instances, load.threads or known.threads
         profile = replace(known, instances=instances, threads=threads)
-        spec = replace(spec, name=load.name, version=load.version)
-        return probe.backend, Ready(spec, profile, self._key)
+        return self._opened(probe, replace(spec, name=load.name, version=load.version), profile)
 
     def _measure(self, probe: Probe, spec: ModelSpec, budget_s: float) -> Profile:
         load = self._load
@@ -165,6 +193,7 @@ class Opening:
         backend = registry.create(self._load.backend)
         config = self._load.config
         backend.load(Path(self._load.path), threads, config)
+        reached(Step.OPENED)
         if config.max_batch_size:
             check_batch_axis(backend)
         if config.inputs or config.outputs:

@@ -10,11 +10,35 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from headrace.execution import linux
 from headrace.execution.channel import Channel
+from headrace.execution.trace import ASK, read_trace
 from headrace.execution.wire import DESCRIPTORS, Load, LoadRefused, Ready, receive_report, send_load
 
 STDERR = 2
 """What a runtime prints is for the operator; our standard output is for answers."""
+TRACE_GRACE_S = 0.2
+"""For a worker that hangs to write down where, before it is killed."""
+
+OF_OTHERS = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT})
+"""Signals that a process gets from somebody, or from the kernel where memory runs out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a process ended, and where its threads were then.
+
+    Attributes:
+        reason: as in "was killed by SIGSEGV".
+        trace: what it wrote down itself, or "".
+        signal: name of the one that ended it; "" if it ended by itself, or was ended since it hung.
+        is_own_doing: what it ran made it end, as far as can be told, and nobody from outside.
+    """
+
+    reason: str
+    trace: str = ""
+    signal: str = ""
+    is_own_doing: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +47,7 @@ class WorkerEvents:
 
     on_ready: Callable[["Worker", Ready], None]
     on_refused: Callable[["Worker", str], None]
-    on_exit: Callable[["Worker", str], None]
+    on_exit: Callable[["Worker", "Death"], None]
     on_credit: Callable[[], None]
 
 
@@ -38,9 +62,11 @@ class Worker:
         self._events = events
         self._loop = asyncio.get_running_loop()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._trace = linux.create_memory("headrace trace")
+        passed = [theirs.fileno(), self._trace]
         self._process = subprocess.Popen(  # noqa: S603 - our own module, no input of anybody's
-            [sys.executable, "-m", "headrace.execution.worker", str(os.getpid()), str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, "-m", "headrace.execution.worker", str(os.getpid()), *map(str, passed)],
+            pass_fds=passed,
             stdin=subprocess.DEVNULL,
             stdout=STDERR,
             process_group=0,  # what a model's own code starts there ends with it
@@ -48,6 +74,7 @@ class Worker:
         theirs.close()
         self._pidfd = os.pidfd_open(self._process.pid)
         self._is_stopping = False
+        self._hung = ""  # the reason why it is being ended, if it is
         self._early: list[int] = []  # descriptors whose report is still to come
         send_load(self._control, load)
         self._control.setblocking(False)
@@ -68,6 +95,13 @@ class Worker:
         """End it now; `on_exit` follows."""
         if self._process.returncode is None:
             self._end_group()
+
+    def end_hanging(self, reason: str) -> None:
+        """End it, but first have it write down where it hangs; `on_exit` follows. `reason` is a predicate."""
+        if self._process.returncode is None and not self._hung:
+            self._hung = reason
+            self._process.send_signal(ASK)
+            self._loop.call_later(TRACE_GRACE_S, self.kill)
 
     def _on_report(self) -> bool:
         """Take one report in; False if there is none."""
@@ -100,8 +134,9 @@ class Worker:
             pass  # what it reported before it ended
         self._close_control()
         self.is_overdue = code == -signal.SIGALRM
-        reason = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        self._events.on_exit(self, reason)
+        trace = read_trace(self._trace)
+        os.close(self._trace)
+        self._events.on_exit(self, death_of(code, trace, self._hung))
         self._close_channels()
 
     def _end_group(self) -> None:
@@ -119,3 +154,20 @@ class Worker:
             self._control.close()
         while self._early:
             os.close(self._early.pop())
+
+
+def death_of(code: int, trace: str, hung: str) -> Death:
+    """How a process ended with the code, of which the gateway said that it hung, or nothing."""
+    if hung:
+        return Death(hung, trace)
+    if code >= 0:
+        return Death(f"ended with status {code}", trace)
+    name = signal_name(-code)
+    return Death(f"was killed by {name}", trace, name, is_own_doing=-code not in OF_OTHERS)
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have none
+        return f"signal {number}"

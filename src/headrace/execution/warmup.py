@@ -27,6 +27,20 @@ def warm_up(backend: Backend, config: ModelConfig) -> None:
             raise LoadFailed(f"its warm-up '{warmup.name}' failed: {exc}") from exc
 
 
+def warmed_row(
+    backend: Backend, config: ModelConfig
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None:
+    """One row of a warm-up, and all that the backend gives for it; None if there is no warm-up that gives anything."""
+    names = [each.name for each in backend.outputs]
+    for warmup in config.warmups:
+        try:
+            inputs = {each.name: warmup_tensor(each, min(1, warmup.batch_size)) for each in warmup.inputs}
+            return inputs, dict(zip(names, backend.run(inputs, names), strict=True))
+        except (HeadraceError, OSError, ValueError, ItemErrors):
+            continue  # as many rows as it says ran well, and one does not
+    return None
+
+
 def warmup_tensor(made: WarmupInput, rows: int) -> np.ndarray:
     """One input of a warm-up request; every row of a file's data is the same."""
     shape = (rows, *made.dims) if rows else made.dims

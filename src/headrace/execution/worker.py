@@ -1,11 +1,11 @@
-"""The child process that runs a backend: `python -m headrace.execution.worker PARENT CONTROL_FD`.
+"""The child process that runs a backend: `python -m headrace.execution.worker PARENT CONTROL_FD TRACE_FD`.
 
 It reads one Load from its control socket, has the model opened (opening.py), answers Ready with the descriptors of its
-instances, and then each instance runs batches on a thread of its own until the gateway closes its socket.
+instances, and then each instance runs batches on a thread of its own until the gateway closes its socket. Where it ends
+otherwise, what its threads were doing then lies in the gateway's memory file TRACE_FD (trace.py).
 """
 
 import contextlib
-import faulthandler
 import os
 import signal
 import socket
@@ -13,18 +13,23 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from setproctitle import setproctitle
 
 from headrace import strings
 from headrace.backends.base import Backend, ItemErrors
-from headrace.errors import HeadraceError, InvalidItem, InvalidRequest, LoadFailed
+from headrace.errors import HeadraceError, InferenceFailed, InvalidItem, InvalidRequest, LoadFailed
 from headrace.execution import linux
 from headrace.execution.arena import Region, aligned
-from headrace.execution.opening import Opening
+from headrace.execution.finite import rows_not_finite
+from headrace.execution.golden import Golden
+from headrace.execution.opening import Opened, Opening
 from headrace.execution.profiles import ProfileStore
 from headrace.execution.stamps import changed
+from headrace.execution.steps import Step, arm, reached
+from headrace.execution.trace import Trace
 from headrace.execution.wire import (
     LARGEST,
     SLOTS,
@@ -51,15 +56,16 @@ ROW_REASON_BYTES = 32768
 clock = time.perf_counter_ns
 
 
-def main(parent: int, control_fd: int) -> None:
+def main(parent: int, control_fd: int, trace: Trace) -> None:
     """Serve one model until the gateway closes the sockets."""
     linux.die_with_parent(parent)
-    faulthandler.enable()
     # A terminal sends its signals to the whole group; the gateway drains first, then closes the sockets.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     control = socket.socket(fileno=control_fd)
     load = receive_load(control)
+    arm(load.name)
+    reached(Step.LOAD_RECEIVED)
     setproctitle(f"headrace: {'probe' if load.measure_only else 'worker'} {load.name}/{load.version}")
     if load.measure_only:
         linux.run_when_idle()
@@ -74,24 +80,50 @@ def main(parent: int, control_fd: int) -> None:
                 expect_unchanged(load)
                 send_report(control, ready, [])
             return
-        backend, ready = opening.open()
+        opened = opening.open()
         expect_unchanged(load)
     except LoadFailed as exc:
         is_stale = changed(load.stamps) is not None
         send_report(control, LoadRefused(str(exc)[:LONGEST_REASON], is_stale=is_stale), [])
         return
+    serve(control, opened, trace, must_be_finite=load.config.finite_outputs)
+    reached(Step.ENDING)
+
+
+def serve(control: socket.socket, opened: Opened, trace: Trace, *, must_be_finite: bool) -> None:
+    """Say that all is ready, and run batches on all instances until the gateway closes their sockets."""
+    backend, ready, golden = opened
     instances = [
-        Instance(backend if at == 0 else backend.clone(), ready.spec) for at in range(ready.profile.instances)
+        Instance(backend if at == 0 else backend.clone(), ready.spec, golden, must_be_finite=must_be_finite)
+        for at in range(ready.profile.instances)
     ]
+    reached(Step.ARENAS_MADE)
     send_report(control, ready, [fd for instance in instances for fd in instance.theirs()])
     threads = [
-        threading.Thread(target=each.serve, name=f"instance {at}") for at, each in enumerate(instances)
+        threading.Thread(target=serve_or_end, args=(each, trace), name=f"instance {at}")
+        for at, each in enumerate(instances)
     ]
     for instance in instances:
         instance.give_away()
+    reached(Step.READY_SENT)
     for thread in threads[1:]:
         thread.start()
-    instances[0].serve()
+    serve_or_end(instances[0], trace)
+
+
+def serve_or_end(instance: "Instance", trace: Trace) -> None:
+    """Have it serve; where that raises, the process ends: else its batches would be waited for until it counts as hanging."""
+    try:
+        instance.serve()
+    except BaseException:  # noqa: BLE001 - whatever it was is written down
+        end_badly(trace)
+
+
+def end_badly(trace: Trace) -> NoReturn:
+    """End the process, with what was raised for whoever asks why. A runtime's own exit handlers may hang."""
+    trace.write_exception()
+    sys.stdout.flush()
+    os._exit(1)
 
 
 def expect_unchanged(load: Load) -> None:
@@ -107,9 +139,13 @@ def expect_unchanged(load: Load) -> None:
 class Instance:
     """One backend object, one socket, its slots. Lives on one thread."""
 
-    def __init__(self, backend: Backend, spec: ModelSpec) -> None:
+    def __init__(
+        self, backend: Backend, spec: ModelSpec, golden: Golden | None, *, must_be_finite: bool
+    ) -> None:
         self._backend = backend
         self._spec = spec
+        self._golden = golden
+        self._must_be_finite = must_be_finite
         self._socket, self._gateway_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._slots = [(Region.create(), Region.create()) for _ in range(SLOTS)]
         self._message = memoryview(bytearray(LARGEST))
@@ -129,10 +165,13 @@ class Instance:
                 received = clock()
                 run = decode_run(self._message[:size])
                 try:
-                    reply: Done | Failed = self._run(run, received)
+                    reached(Step.RUN_RECEIVED)
+                    reply: Done | Failed
+                    reply = self._run_golden(run, received) if run.is_golden else self._run(run, received)
                 except Exception as exc:  # noqa: BLE001 - a batch's fault must not end the instance
                     reply = failed(run.batch, exc)
                 self._socket.send(encode(reply))
+                reached(Step.REPLIED)
 
     def _run(self, run: Run, received: int) -> Done | Failed:
         region_in, region_out = self._slots[run.slot]
@@ -142,19 +181,47 @@ class Instance:
             specs[each.index].name: read_tensor(region_in, each, specs[each.index].datatype)
             for each in run.inputs
         }
-        names = [self._spec.outputs[index].name for index in run.wanted]
+        wanted = [self._spec.outputs[index] for index in run.wanted]
+        reached(Step.INPUTS_READ)
         started = clock()
-        errors: tuple[RowError, ...] = ()
+        errors: dict[int, Exception] = {}
         try:
-            results = self._backend.run(inputs, names)
+            results = self._backend.run(inputs, [each.name for each in wanted])
         except ItemErrors as exc:
-            if len(exc.errors) > MOST_ROW_ERRORS:
-                return failed(run.batch, next(iter(exc.errors.values())))
-            results, errors = exc.outputs, row_errors(exc.errors)
+            results, errors = exc.outputs, exc.errors
         ended = clock()
+        reached(Step.RAN)
+        if self._must_be_finite and results:
+            errors = rows_not_finite(wanted, results, errors)
+        if len(errors) > MOST_ROW_ERRORS:
+            return failed(run.batch, next(iter(errors.values())))
         # Where all rows failed there may be nothing to place.
         outputs = place_outputs(region_out, run.wanted, results) if results else ()
-        return Done(run.batch, region_out.size, outputs, received, started, ended, clock(), errors)
+        reached(Step.OUTPUTS_PLACED)
+        return Done(
+            run.batch,
+            region_out.size,
+            outputs,
+            received,
+            started,
+            ended,
+            clock(),
+            row_errors(errors) if errors else (),
+        )
+
+    def _run_golden(self, run: Run, received: int) -> Done:
+        """Run the golden inputs: nothing is placed, since nobody asked for it.
+
+        Raises:
+            InferenceFailed: they do not give what they gave.
+        """
+        if self._golden is None:
+            raise InferenceFailed("golden inputs: there are none")
+        started = clock()
+        self._golden.run(self._backend)
+        ended = clock()
+        region_out = self._slots[run.slot][1]
+        return Done(run.batch, region_out.size, (), received, started, ended, clock())
 
 
 def failed(batch: int, exc: Exception) -> Failed:
@@ -203,7 +270,11 @@ def place_outputs(region: Region, wanted: tuple[int, ...], results: list[np.ndar
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(ConnectionError):  # the gateway no longer wants what was being loaded
-        main(int(sys.argv[1]), int(sys.argv[2]))
+    its_trace = Trace(int(sys.argv[3]))
+    try:
+        with contextlib.suppress(ConnectionError):  # the gateway no longer wants what was being loaded
+            main(int(sys.argv[1]), int(sys.argv[2]), its_trace)
+    except BaseException:  # noqa: BLE001 - whatever it was is written down
+        end_badly(its_trace)
     sys.stdout.flush()
     os._exit(0)  # a runtime's own exit handlers may hang, and there is nothing left to save
