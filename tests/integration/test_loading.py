@@ -89,7 +89,7 @@ def index(broken: list[Path], profiles: Path) -> dict[str, dict[str, Any]]:
         ("wrong/1", ["no model.onnx in", "model.pb"]),
         ("partly/2", ["partly/2/model.onnx"]),
         ("refusing/1", ["told to"]),
-        ("crashing/1", ["was killed by SIGSEGV", "while loading"]),
+        ("crashing/1", ["crashed while loading (SIGSEGV)"]),
         ("twin/1", ["model 'twin' appears in two or more repositories", "rename one"]),
     ],
 )

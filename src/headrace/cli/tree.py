@@ -16,9 +16,14 @@ WIDTH = 120
 
 
 def print_tree(found: list[Found]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    output = console()
     for _, versions in groupby(found, itemgetter("name")):
-        console.print(model_tree(list(versions)))
+        output.print(model_tree(list(versions)))
+
+
+def console() -> Console:
+    """Standard output, as wide as its terminal."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
 
 
 def model_tree(versions: list[Found]) -> Tree:

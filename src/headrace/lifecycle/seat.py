@@ -8,18 +8,23 @@ from collections.abc import Callable
 
 from headrace.execution.supervisor import Worker
 from headrace.lifecycle.state import restart_delay_s
+from headrace.lifecycle.watchdog import Watchdog
 
 
 class Seat:
     """A place for a worker process. Lives on the loop."""
 
-    def __init__(self, hire: Callable[[], Worker], clock: Callable[[], float]) -> None:
-        """`hire` starts a process."""
+    def __init__(
+        self, hire: Callable[[], Worker], clock: Callable[[], float], floors_s: tuple[float, float]
+    ) -> None:
+        """`hire` starts a process; `floors_s` are its watchdog's."""
         self._hire = hire
         self._clock = clock
+        self._floors_s = floors_s
         self._loop = asyncio.get_running_loop()
         # The mutable state: who sits here, since when, whether it serves, and what befell those before it.
         self.worker: Worker | None = None
+        self.watchdog = Watchdog(*floors_s)
         self.is_serving = False
         self.deaths_in_a_row = 0
         self.refusal = ""
@@ -41,6 +46,7 @@ class Seat:
         self._restart = None
         self._since = self._clock()
         self.worker = self._hire()
+        self.watchdog = Watchdog(*self._floors_s)
 
     def leave(self, *, is_excused: bool) -> float:
         """The worker has ended, unasked; returns the seconds after which to start the next.

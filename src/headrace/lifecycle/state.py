@@ -29,7 +29,6 @@ MOVES: dict[VersionState, frozenset[VersionState]] = {
 """State → what may come next."""
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
-MOST_DEATHS_LOADING = 4
 
 
 def restart_delay_s(deaths_without_a_batch: int) -> float:

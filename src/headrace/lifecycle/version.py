@@ -1,7 +1,8 @@
 """One version of a model: its states, the worker that serves it, and the pipeline in front of it."""
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,17 @@ from headrace.events import (
     VersionChanged,
     WorkerDied,
 )
-from headrace.execution.linux import usable_cores
+from headrace.execution.linux import starved_s, usable_cores
 from headrace.execution.profiles import ProfileStore
 from headrace.execution.stamps import Stamp
-from headrace.execution.supervisor import Worker, WorkerEvents
+from headrace.execution.supervisor import Death, Worker, WorkerEvents
 from headrace.execution.wire import Load, Profile, Ready
+from headrace.faults.breaker import BreakerPolicy
+from headrace.faults.guard import NO_DOUBT, Trust
+from headrace.lifecycle.crash import Crash, most_deaths, parked_reason
 from headrace.lifecycle.seat import Seat
-from headrace.lifecycle.state import MOST_DEATHS_LOADING, MOVES, VersionState
+from headrace.lifecycle.state import MOVES, VersionState
+from headrace.lifecycle.watchdog import UNKNOWN_FLOOR, Sight
 from headrace.messages import Datatype, ModelSpec
 from headrace.model_config import ModelConfig
 from headrace.pipeline import Limits, Pipeline
@@ -36,13 +41,10 @@ from headrace.transforms.kinds import MOST_ROWS, item_limit_s
 
 Latencies = dict[int, dict[int, float]]
 """Cost of a row → rows → seconds."""
-HANGS_AFTER = 10
-"""A run that takes so many times its usual upper bound is hanging; two may be in flight one after the other."""
-
 OF_PRIORITY = {1: 4.0, 3: 0.25}
 """Skills of priority high have the device for so much more, and of priority low for so much less, than others."""
 
-TRANSFORM = "transform"
+TRANSFORM, TRANSCODER = "transform", "transcoder"
 TRANSFORM_INSTANCES = 2
 """So that one item that hangs leaves a way for the others until it is ended."""
 
@@ -56,6 +58,14 @@ def device_weight(source: Source, settings: Settings) -> float:
     """A model's weight beside others on their device, its skill's priority counted in."""
     said = settings.weights.get(source.name, source.config.weight)
     return said * OF_PRIORITY.get(source.config.priority, 1.0)
+
+
+def trust_in(source: Source) -> Trust:
+    """What is thought of a version whose runs fail: its breaker opens. Not so of the transcoder, which all share, and of
+    transforms, which fail by items, for what the items hold."""
+    if source.backend in {TRANSFORM, TRANSCODER}:
+        return NO_DOUBT
+    return Trust(BreakerPolicy(), source.config.is_idempotent)
 
 
 def worth_keeping(measured: Profile, learned: Latencies) -> Latencies:
@@ -78,7 +88,7 @@ def declared(spec: ModelSpec) -> list[tuple[str, Datatype]]:
 
 @dataclass(frozen=True, slots=True)
 class VersionSnapshot:
-    """What is known of a version now. `pid` is the first of its workers."""
+    """What is known of a version now. `pid` is the first of its workers, `crash` the last of its deaths."""
 
     name: str
     version: str
@@ -90,6 +100,7 @@ class VersionSnapshot:
     instances: int
     threads: int
     pids: tuple[int, ...] = ()
+    crash: Crash | None = None
 
 
 class ModelVersion:
@@ -125,6 +136,7 @@ class ModelVersion:
             {name: tenant.weight for name, tenant in settings.tenants.items()},
             # Code of users may well wait for something else than cores.
             is_scheduled=source.backend not in IN_PROCESSES,
+            trust=trust_in(source),
         )
         self.pipeline = Pipeline(empty, limits, clock, report, device)
         # Code of users and decoding of images have a worker of their own, as its own version beside this one.
@@ -133,12 +145,13 @@ class ModelVersion:
         self.state = VersionState.LOADING
         self.reason = ""
         self.was_ready = False
-        self._seats = [Seat(self._hire, clock) for _ in range(self._worker_count())]
+        self._seats = [Seat(self._hire, clock, self._hang_floors_s) for _ in range(self._worker_count())]
         self._probe: Worker | None = None
         self._profile = Profile()
         self._key = ""
         self._threads = 0
         self._deaths = 0
+        self._crash: Crash | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -166,6 +179,7 @@ class ModelVersion:
             sum(len(worker.channels) for worker in self._workers()),
             self._threads,
             tuple(worker.pid for worker in self._workers()),
+            self._crash,
         )
 
     def start(self) -> None:
@@ -225,12 +239,15 @@ class ModelVersion:
         if self.transforms is not None:
             self.transforms.watch()
         self._watch_loading()
+        limit_s = self._settings.load_timeout_s
         for seat in self._seats:
-            worker = seat.worker
-            if worker is not None and (
-                seat.loading_s > self._settings.load_timeout_s or self._is_hanging(worker)
-            ):
-                worker.kill()
+            if seat.worker is None:
+                continue
+            reason = self._hangs(seat, seat.worker)
+            if seat.loading_s > limit_s:
+                reason = f"was ended: it did not load within {limit_s:g} s"
+            if reason is not None:
+                seat.worker.end_hanging(reason)
 
     def _watch_loading(self) -> None:
         """A model that has never loaded, and does not in the time it has, would not the next time either."""
@@ -241,13 +258,16 @@ class ModelVersion:
             reason = f"it did not load within {limit_s:g} s; --load-timeout-s gives it longer"
             self.pipeline.refuse_all(self.not_ready(reason))
             self._move(VersionState.UNAVAILABLE, reason)
-            self.kill()
+            for worker in self._workers():
+                worker.end_hanging(reason)
 
-    def _is_hanging(self, worker: Worker) -> bool:
-        if (oldest := self.pipeline.oldest_run_s(worker.channels)) is None:
-            return False
-        age_s, expected_s = oldest
-        return age_s > max(self._hang_floor_s, 2 * HANGS_AFTER * expected_s)
+    def _hangs(self, seat: Seat, worker: Worker) -> str | None:
+        """Why it is to be ended, if it hangs."""
+        sights: dict[Hashable, Sight] = {}
+        for channel in worker.channels:
+            if (oldest := self.pipeline.oldest_run_s([channel])) is not None:
+                sights[channel] = Sight(channel.done, *oldest)
+        return seat.watchdog.look(self._clock(), sights, starved_s(worker.pid) if sights else 0.0)
 
     def _workers(self) -> list[Worker]:
         return [seat.worker for seat in self._seats if seat.worker is not None]
@@ -307,7 +327,8 @@ class ModelVersion:
         seat.is_serving = True
         self._profile, self._key, self._threads = ready.profile, ready.key, ready.profile.threads
         latency = LatencyModel(ready.profile.latencies)
-        self.pipeline.attach(worker.channels, ready.spec, latency, ready.profile.threads or 1)
+        threads = ready.profile.threads or 1
+        self.pipeline.attach(worker.channels, ready.spec, latency, threads, ready.golden_cost)
         for other in self._seats:
             if other.is_vacant and not other.refusal:
                 other.start()
@@ -346,11 +367,13 @@ class ModelVersion:
             self._become_ready()
 
     @property
-    def _hang_floor_s(self) -> float:
+    def _hang_floors_s(self) -> tuple[float, float]:
         """A transform's own alarm ends an item that takes too long; here only what no alarm ends, like a stopped process."""
         if self.source.backend == TRANSFORM:
-            return MOST_ROWS * item_limit_s(self.source.config.steps)
-        return self._settings.hang_floor_s
+            limit_s = MOST_ROWS * item_limit_s(self.source.config.steps)
+            return limit_s, limit_s
+        floor_s = self._settings.hang_floor_s
+        return floor_s, UNKNOWN_FLOOR * floor_s
 
     def _on_refused(self, worker: Worker, reason: str) -> None:
         if worker is self._probe:
@@ -364,38 +387,54 @@ class ModelVersion:
         self.pipeline.refuse_all(self.not_ready(reason))
         self._move(VersionState.UNAVAILABLE, reason)
 
-    def _on_exit(self, worker: Worker, reason: str) -> None:
+    def _on_exit(self, worker: Worker, death: Death) -> None:
         if worker is self._probe:
             self._probe = None
             return
         seat = self._seat_of(worker)
+        if self.state is not VersionState.UNLOADING and (death.trace or not seat.refusal):
+            self._crash = Crash(death.reason, time.time(), death.trace)
         if self.state in {VersionState.UNAVAILABLE, VersionState.UNLOADING}:
-            seat.vacate()
-            self.pipeline.detach(worker.channels)
-            if not self._workers():
-                self.pipeline.refuse_all(self.not_ready(self.reason))
-            return
+            self._let_go(seat, worker)
+        else:
+            self._on_death(seat, worker, death)
+
+    def _let_go(self, seat: Seat, worker: Worker) -> None:
+        """It was to end."""
+        seat.vacate()
+        self.pipeline.detach(worker.channels)
+        if not self._workers():
+            self.pipeline.refuse_all(self.not_ready(self.reason))
+
+    def _on_death(self, seat: Seat, worker: Worker, death: Death) -> None:
+        """Nobody had asked it to end: start another, or park the version."""
         self._deaths += 1
         # A suspect's death says nothing of the model: whoever waits behind it need not go.
         delay_s = seat.leave(is_excused=self.pipeline.is_trying_suspect)
-        self._report(WorkerDied(self.source.name, self.source.version, seat.refusal or reason, self._deaths))
-        if (
-            not self.was_ready
-            and seat.deaths_in_a_row >= MOST_DEATHS_LOADING
-            and all(other.is_vacant for other in self._seats)
-        ):
-            self.pipeline.detach(worker.channels)
-            self.pipeline.refuse_all(self.not_ready(reason))
-            self._move(VersionState.UNAVAILABLE, f"its worker {reason} {self._deaths} times while loading")
+        name, version = self.source.name, self.source.version
+        self._report(WorkerDied(name, version, seat.refusal or death.reason, self._deaths, death.trace))
+        if seat.deaths_in_a_row >= most_deaths(was_ready=self.was_ready):
+            seat.refusal = parked_reason(death, seat.deaths_in_a_row, was_ready=self.was_ready)
+        if seat.refusal and all(other.is_vacant for other in self._seats):
+            self._detach(worker, death)
+            self.pipeline.refuse_all(self.not_ready(seat.refusal))
+            self._move(VersionState.UNAVAILABLE, seat.refusal)
             return
-        serves = any(other.is_serving for other in self._seats)
-        if not serves:
-            self._move(VersionState.RESTARTING, f"its worker {reason}")
-        self.pipeline.detach(worker.channels, is_overdue=worker.is_overdue)
+        if not any(other.is_serving for other in self._seats):
+            self._move(VersionState.RESTARTING, f"its worker {death.reason}")
+        self._detach(worker, death)
         if delay_s and not self._workers():
-            self.pipeline.refuse_all(self.not_ready(f"its worker {reason}"))
+            self.pipeline.refuse_all(self.not_ready(f"its worker {death.reason}"))
         if not seat.refusal:
             seat.restart_after(delay_s)
+
+    def _detach(self, worker: Worker, death: Death) -> None:
+        self.pipeline.detach(
+            worker.channels,
+            is_overdue=worker.is_overdue,
+            reason=death.reason,
+            is_own_doing=death.is_own_doing,
+        )
 
     def _seat_of(self, worker: Worker) -> Seat:
         return next(seat for seat in self._seats if seat.worker is worker)
