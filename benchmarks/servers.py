@@ -62,12 +62,13 @@ class Server:
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start a server: everything but its port, which `command` is given."""
+    """How to start a server: everything but its port, which `command` is given: this one, or a free one if it is 0."""
 
     name: str
     command: Callable[[int], list[str]]
     environment: dict[str, str] | None = None
     gateway: str = ""
+    port: int = 0
 
 
 @contextmanager
@@ -79,7 +80,7 @@ def running(
     Raises:
         NotServing: it does not answer the request with 200 in time.
     """
-    port = free_port()
+    port = launch.port or free_port()
     logs.mkdir(parents=True, exist_ok=True)
     path = logs / f"{launch.name.replace(' ', '-')}.log"
     with path.open("wb") as log:

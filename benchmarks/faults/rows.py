@@ -1,0 +1,67 @@
+"""The rows in order, and their report.
+
+Open-loop load of calls with numbers of their own (asking.py). Leaves .bench/faults/report.md and report.json, and with --plot
+docs/faults.svg. The full run takes up to 20 minutes, a quick one up to 4: it shows that things work, not how well. Ends with 1
+if a row could not be measured. A missed target is not an error: the report says so.
+"""
+
+import argparse
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import gateway
+import growth
+import kills
+import report
+from faulty import Faults
+from harness import ARRANGEMENTS, FRONT
+from report import MARKS, Row
+
+ROWS: dict[str, Callable[[Faults], Row]] = {
+    "kills": kills.measure,
+    "growth": growth.measure,
+    "gateway": gateway.measure,
+}
+ROOT = Path(__file__).parents[2]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"{', '.join(ROWS)}; all if none is named")
+    parser.add_argument("--quick", action="store_true", help="one short round")
+    parser.add_argument("--cores", choices=ARRANGEMENTS, default=FRONT, help="as benchmarks/pressure has it")
+    parser.add_argument("--plot", action="store_true", help="draw the goodput row into docs/faults.svg")
+    asked = parser.parse_args()
+    if unknown := [name for name in asked.rows if name not in ROWS]:
+        parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(ROWS)}")
+    bench = Faults(ROOT / ".bench", is_quick=asked.quick, where=asked.cores)
+    folder = bench.folder / "faults"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(bench.profiles, ignore_errors=True)  # of another version, or measured beside other work
+    rows: dict[str, Row] = {}
+    failed = []
+    heading = report.heading("Faults", bench.pinning, is_quick=bench.is_quick)
+    for name in [name for name in ROWS if name in asked.rows] or list(ROWS):
+        bench.say(f"row {name}")
+        try:
+            rows[name] = ROWS[name](bench)
+        except Exception as exc:  # noqa: BLE001 - the other rows are still worth having
+            failed.append(name)
+            rows[name] = Row(name, f"Could not be measured: {type(exc).__name__}: {exc}")
+            bench.say(rows[name].how)
+        report.write(folder, heading, rows)
+    print(report.write(folder, heading, rows))
+    print(table(rows))
+    bench.say(f"done; the report is in {folder / 'report.md'}")
+    return 1 if failed else 0
+
+
+def table(rows: dict[str, Row]) -> str:
+    """All targets in one, a line each."""
+    lines = [
+        f"| {row.title} | {each.text} | {each.figure} | {MARKS[each.reached]} |"
+        for row in rows.values()
+        for each in row.targets
+    ]
+    return "\n".join(["| test | to reach | found | |", "| --- | --- | --- | --- |", *lines])
