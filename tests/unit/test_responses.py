@@ -4,6 +4,7 @@ import pytest
 
 from headrace.errors import (
     BodiesFull,
+    CircuitOpen,
     DeadlineExceeded,
     DeadlineInfeasible,
     GatewayBusy,
@@ -43,6 +44,17 @@ def test_a_refusal_says_why_and_when_to_come_again(reason):
 @pytest.mark.parametrize("reason", REFUSALS)
 def test_the_operator_chooses_the_status_of_refusals(reason):
     assert written(REFUSALS[reason], refuse_with=429)[0] == 429
+
+
+def test_an_open_circuit_says_when_it_is_tried_again_and_is_no_overload():
+    status, headers, content = written(CircuitOpen("m", "5 runs failed", 7.2), drawn=0.5, refuse_with=429)
+    assert status == 503
+    assert (headers["x-reject-reason"], headers["retry-after"]) == ("circuit-open", "8")
+    assert (content["code"], content["retry_after_ms"]) == ("circuit_open", 8100)
+
+
+def test_a_breaker_that_waits_for_a_worker_does_not_ask_to_be_asked_at_once():
+    assert written(CircuitOpen("m", "its worker ended", 0.0))[2]["retry_after_ms"] == 1000
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import structlog
 
-from headrace.errors import HeadraceError, InferenceFailed, Overloaded
+from headrace.errors import CircuitOpen, HeadraceError, InferenceFailed, Overloaded
 from headrace.protocol.compression import Coding
 from headrace.protocol.response import encode_error
-from headrace.protocol.status import HEADERS, HTTP_STATUS, REFUSALS, RETRY_AFTER_S
+from headrace.protocol.status import HEADERS, HTTP_STATUS, REASONS, REFUSALS, RETRY_AFTER_S
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -20,6 +20,8 @@ JITTER = 0.25
 """Of a time to try again, added at random: whoever was refused together should not come back together."""
 LONGEST_RETRY_S = 60.0
 """A longer forecast is not worth believing."""
+UNKNOWN_RETRY_S = 1.0
+"""Where nobody can say: a breaker that waits for a worker."""
 MILLISECONDS = 1e3
 
 log = structlog.get_logger()
@@ -51,9 +53,9 @@ class ErrorWriter:
         kind, headers = type(error), [JSON]
         retry_after_s: float | None = RETRY_AFTER_S.get(kind)
         retry_after_ms = None
-        if (reason := REFUSALS.get(kind)) is not None:
-            if isinstance(error, Overloaded):
-                retry_after_s = min(error.retry_after_s, LONGEST_RETRY_S)
+        if (reason := REASONS.get(kind)) is not None:
+            if isinstance(error, Overloaded | CircuitOpen):
+                retry_after_s = min(error.retry_after_s or UNKNOWN_RETRY_S, LONGEST_RETRY_S)
             assert retry_after_s is not None, "what is refused may be sent again"
             retry_after_ms = ceil(retry_after_s * MILLISECONDS * (1 + JITTER * self._draw()))
         body = encode_error(error, request_id.decode() if request_id is not None else None, retry_after_ms)

@@ -43,17 +43,19 @@ RETRY_AFTER_S: dict[type[errors.HeadraceError], int] = {
 }
 """Errors that go away by themselves: whole seconds after which to try again. `Overloaded` knows better, each for itself."""
 
-REFUSALS: dict[type[errors.HeadraceError], bytes] = {
-    each: each.code.replace("_", "-").encode()
-    for each in (
-        errors.Overloaded,
-        errors.DeadlineInfeasible,
-        errors.GatewayBusy,
-        errors.QueueFull,
-        errors.BodiesFull,
-    )
+REFUSALS = (
+    errors.Overloaded,
+    errors.DeadlineInfeasible,
+    errors.GatewayBusy,
+    errors.QueueFull,
+    errors.BodiesFull,
+)
+"""What is answered because too much is here already; its status can be chosen."""
+
+REASONS: dict[type[errors.HeadraceError], bytes] = {
+    each: each.code.replace("_", "-").encode() for each in (*REFUSALS, errors.CircuitOpen)
 }
-"""What is answered because too much is here already, with the reason as a header has it; its status can be chosen."""
+"""What is refused though it could be answered another time, with the reason as a header has it."""
 
 HEADERS: dict[type[errors.HeadraceError], tuple[tuple[bytes, bytes], ...]] = {
     errors.UnsupportedCoding: ((b"accept-encoding", b"gzip, deflate"),),
