@@ -110,6 +110,22 @@ class PuppetChannel:
         self._in_flight[self._sent] = (slot, batch, rows)
         self.given.append(rows[:, 0].tolist())
 
+    def send_golden(self, batch: InFlight) -> None:
+        assert self.credits, "a batch is sent only with a credit"
+        self._sent += 1
+        self._in_flight[self._sent] = (self._free.pop(), batch, np.zeros((0, WIDTH), FP32))
+
+    def finish_golden(self, seconds: float = 0.0) -> None:
+        """The golden inputs, if they are what runs, went well."""
+        number, slot, batch, _ = self._take()
+        ended = round(self._clock() * 1e9)
+        self._on_credit()
+        batch.on_done(
+            Done(number, 0, (), ended - round(seconds * 1e9), ended - round(seconds * 1e9), ended, ended),
+            self._slots[slot][1],
+        )
+        self._free.append(slot)
+
     def finish(
         self, seconds: float = 0.0, dtype: np.dtype = FP32, errors: Iterable[tuple[int, str, bool]] = ()
     ) -> None:

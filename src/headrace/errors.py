@@ -26,7 +26,7 @@ HeadraceError
 │   └── ServerExiting         the server is draining
 ├── DeadlineExceeded          the deadline set in a header ran out while the request waited
 ├── InferenceFailed           the backend raised while it ran the request
-│   ├── WorkerLost            the worker died or hung with the request, twice
+│   ├── WorkerLost            the worker died or hung with the request, twice if it may be run again
 │   └── TookTooLong           the request's run reached its time limit
 ├── LoadFailed                a model cannot be loaded
 └── ConfigurationError        the command line or the settings cannot work
@@ -284,12 +284,13 @@ class InferenceFailed(HeadraceError):
 
 
 class WorkerLost(InferenceFailed):
-    """The worker died or hung while it ran the request, and again when it was retried."""
+    """The worker died or hung while it ran the request, and again when it was retried, if it may be."""
 
     code = "worker_lost"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"the worker of model '{name}' died while it ran this request, twice")
+    def __init__(self, name: str, *, is_retried: bool = True) -> None:
+        often = "twice" if is_retried else "and its skill says that it must not be run again (idempotent: false)"
+        super().__init__(f"the worker of model '{name}' died while it ran this request, {often}")
 
 
 class TookTooLong(InferenceFailed):

@@ -43,6 +43,8 @@ from headrace.events import BatchDone, Event, RequestsDropped, RequestsFailed
 from headrace.execution.arena import Region
 from headrace.execution.channel import Instance
 from headrace.execution.wire import Done, Failed
+from headrace.faults.breaker import Breaker, BreakerState, Outcome
+from headrace.faults.guard import NO_DOUBT, Guard, Trust
 from headrace.messages import ModelSpec
 from headrace.model_config import NOTHING_SAID, ModelConfig
 from headrace.parts import BatchOutputs, Part
@@ -54,6 +56,12 @@ LAST_PART = 0.1
 """Of a long run, in which the next batch is staged behind it: the way to the gateway and back is shorter, mostly."""
 EXPLORE_EVERY = 64
 """Batches, while there is a backlog, of which one is of twice the rows that are thought to be worth it."""
+OF_USUAL, SLOWER_S = 3.0, 0.05
+"""A run that takes so many times what nearly all take, and so much longer, is slow."""
+UNKNOWN_RUN_S = 2.0
+"""In place of that where nothing is known of how long runs take."""
+MOST_AWAY, GRACE_AWAY_S = 2.0, 1.0
+"""A worker that is started again is waited for while it does not take so many times longer than before, and so much more."""
 LONG_RUN_S, LEARN_EVERY = 1e-3, 8
 """After a run longer than this the forecast is made anew, else after so many: there are thousands a second of them."""
 
@@ -69,6 +77,7 @@ class Limits:
         weight: of the model beside others on its device.
         tenant_weights: of those tenants that have one of their own.
         is_scheduled: its runs wait for the device token. Not those of code that may well wait for something else.
+        trust: what is done about runs that fail.
     """
 
     max_queue_bytes: int
@@ -78,6 +87,7 @@ class Limits:
     weight: float = 1.0
     tenant_weights: Mapping[str, float] = field(default_factory=dict)
     is_scheduled: bool = True
+    trust: Trust = NO_DOUBT
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +130,7 @@ class Pipeline:
         self._token = None
         if device is not None and limits.is_scheduled:
             self._token = device.join(self, limits.weight, config.latency_p99_s)
+        self._guard = Guard((spec.name, spec.version), limits.trust, self, clock, report)
         self._outlook = Outlook(self._token.tightest_beside if self._token is not None else nobody)
         self._channels: list[Instance] = []
         self._threads = 1
@@ -130,6 +141,9 @@ class Pipeline:
         self._nearly_done: asyncio.TimerHandle | None = None
         self._suspect: Batch | None = None
         self.batches_done = 0
+        # Since when nobody serves, and how long it took the last time until somebody did.
+        self._away_since: float | None = clock()
+        self._return_s: float | None = None
 
     @property
     def latency(self) -> LatencyModel:
@@ -141,9 +155,18 @@ class Pipeline:
         self._outlook.latency = known
         self._learn()
 
+    @property
+    def breaker(self) -> Breaker | None:
+        """To be looked at; None where there is none."""
+        return self._guard.breaker
+
+    def force_breaker(self, state: BreakerState | None) -> None:
+        """The operator's word: FORCED_OPEN, FORCED_CLOSED, or None for by itself again."""
+        self._guard.force(state)
+
     def snapshot(self) -> Snapshot:
         running = sum(1 for channel in self._channels for _ in channel.in_flight())
-        return Snapshot(self._queue.waiting, self._queue.nbytes, running)
+        return Snapshot(self._queue.waiting + len(self._guard.waiting), self._queue.nbytes, running)
 
     @property
     def is_trying_suspect(self) -> bool:
@@ -154,7 +177,11 @@ class Pipeline:
     def is_pressed(self) -> bool:
         """A request may have to be refused: its envelope is worth a look before its data is decoded."""
         queue, outlook = self._queue, self._outlook
-        return outlook.is_late(queue.rows, queue.alone, outlook.allowed.least)
+        return (
+            outlook.is_late(queue.rows, queue.alone, outlook.allowed.least)
+            or not self._channels
+            or self._guard.is_refusing
+        )
 
     def submit(self, ticket: Ticket) -> None:
         """Take a ticket in, or refuse it at once."""
@@ -168,10 +195,14 @@ class Pipeline:
             outlook.allowed.observe(allowed_s, ticket.arrived)
         if ticket.level < self._last_level and self._is_possible(ticket, allowed_s):
             outlook.tight.observe(allowed_s, ticket.arrived)
-        if refusal is None and outlook.is_late(queue.rows, queue.alone, allowed_s):
+        if refusal is None and self._guard.is_wary:
+            refusal = self._guard.refusal(ticket.request)
+        if refusal is None and (not self._channels or outlook.is_late(queue.rows, queue.alone, allowed_s)):
             refusal = self.refusal(arrival_of(ticket))
+        if ticket.record is not None:
+            self._note_arrival(ticket)
         if refusal is not None:
-            self._refuse([ticket], refusal)
+            self.refuse([ticket], refusal)
             return
         queue.add(ticket)
         if not self._dispatch_pending:
@@ -197,8 +228,12 @@ class Pipeline:
         now = self._clock()
         if arrival.target - now < self._outlook.allowed.least:
             self._outlook.allowed.observe(arrival.target - arrival.arrived, now)
+        if self._guard.is_wary and (refusal := self._guard.refusal(None)) is not None:
+            return refusal
+        if not self._channels:
+            return self._refusal_while_away(arrival, now)
         is_idle = not self._queue.waiting and any(channel.is_idle for channel in self._channels)
-        if is_idle or not self._channels or arrival.deadline <= now or self._may_be_late(arrival.level):
+        if is_idle or arrival.deadline <= now or self._may_be_late(arrival.level):
             return None
         expected = self._expected_s(arrival, now)
         allowed = arrival.target - now
@@ -213,6 +248,38 @@ class Pipeline:
         if expected <= allowed:
             return None
         return DeadlineInfeasible(self.spec.name, expected, max(0.0, allowed))
+
+    def _refusal_while_away(self, arrival: Arrival, now: float) -> HeadraceError | None:
+        """Nobody serves: it may wait until somebody does again, if that is in time, as far as the last time tells."""
+        if self._return_s is None or self._away_since is None or arrival.deadline <= now:
+            return None
+        since_s, spec = now - self._away_since, self.spec
+        if since_s > MOST_AWAY * self._return_s + GRACE_AWAY_S:
+            reason = f"its worker is being started again, and has not come back for {since_s:.1f} s"
+            return NotReady(spec.name, spec.version, reason)
+        expected = max(0.0, self._return_s - since_s) + self._upper(arrival.cost, arrival.rows)
+        allowed = arrival.target - now
+        if expected <= allowed:
+            return None
+        reason = (
+            f"its worker is being started again, which takes {expected * 1e3:.0f} ms more, and "
+            f"{max(0.0, allowed) * 1e3:.0f} ms are allowed"
+        )
+        return NotReady(spec.name, spec.version, reason)
+
+    def _note_arrival(self, ticket: Ticket) -> None:
+        """Write down what the forecast sees; for a request that somebody may ask about."""
+        assert ticket.record is not None, "asked for by the caller"
+        now, arrival = self._clock(), arrival_of(ticket)
+        numbers: dict[str, float | int] = {
+            "waiting": self._queue.waiting,
+            "rows_waiting": self._queue.rows,
+            "rows": arrival.rows,
+            "allowed_ms": round((ticket.target - now) * 1e3, 3),
+        }
+        if self._channels:
+            numbers["expected_ms"] = round(self._expected_s(arrival, now) * 1e3, 3)
+        ticket.record.note(now, "asked", **numbers)
 
     def _bounds(self, level: int, nbytes: int) -> HeadraceError | None:
         """The reason why so many bytes more do not fit, or None."""
@@ -271,13 +338,16 @@ class Pipeline:
             self._queue.forget(ticket)
             self._report(RequestsDropped(self.spec.name, self.spec.version, 1))
             if ticket.is_retry:
-                self._wake()  # an instance may have been kept free for it
+                self.wake()  # an instance may have been kept free for it
 
     def dispatch(self) -> None:
         """Send what waits to the instances that are free, the idle ones first."""
         self._dispatch_pending = False
         if self._has_staged:
             self._note_begun()
+        guard = self._guard
+        if guard.has_work:
+            self._send_for_guard()
         if self._queue.waiting:
             self._expire()
             for channel in self._channels:
@@ -297,6 +367,31 @@ class Pipeline:
                 since, seconds = self._running(channel)
                 held.append(since + OVERDUE * seconds + GRACE_S)
         return held
+
+    def _send_for_guard(self) -> None:
+        """What has to be run to know who is at fault goes before what waits."""
+        guard, now = self._guard, self._clock()
+        for channel in self._channels:
+            if self._suspect is not None or not channel.is_idle:
+                continue
+            if guard.wants_golden(now):
+                cost = guard.golden_cost or 0
+                if self._has_leave(self._upper(cost, 1), now):
+                    golden = Batch(self, [], cost, now)
+                    golden.expected_s = self._upper(cost, 1)
+                    guard.begin_golden(golden, now)
+                    channel.send_golden(golden)
+            elif (size := guard.next_size()) is not None and self._has_leave(self._upper(*size), now):
+                found = guard.next_part(now)
+                if found is not None:
+                    case, tickets = found
+                    batch = Batch(self, tickets, case.cost, now)
+                    batch.case = case
+                    self._place_and_send(channel, batch)
+
+    def _has_leave(self, seconds: float, now: float) -> bool:
+        """For a run of the guard's; not to be repeated if it is not used."""
+        return self._token is None or self._token.take(seconds, now, now)
 
     def _note_begun(self) -> None:
         """What was staged behind a run that has ended runs now."""
@@ -323,7 +418,12 @@ class Pipeline:
         return since + seconds
 
     def attach(
-        self, channels: Iterable[Instance], spec: ModelSpec, latency: LatencyModel, threads: int = 1
+        self,
+        channels: Iterable[Instance],
+        spec: ModelSpec,
+        latency: LatencyModel,
+        threads: int = 1,
+        golden_cost: int | None = None,
     ) -> None:
         """A worker is ready, the only one: serve over its channels. What waits was decoded for the model as it was before.
 
@@ -332,6 +432,7 @@ class Pipeline:
             spec: of the model, as this worker found it.
             latency: what is known of its l(b).
             threads: cores that a run takes.
+            golden_cost: cost of the row that is its golden inputs, None if it has none.
         """
         if self.spec.inputs and (spec.inputs, spec.outputs) != (self.spec.inputs, self.spec.outputs):
             self.refuse_all(NotReady(spec.name, spec.version, "the model is another one now"))
@@ -342,6 +443,10 @@ class Pipeline:
             self._token.cores = float(threads)
         self._outlook.pace = Pace(len(self._channels))
         self.latency = latency
+        now = self._clock()
+        if self._away_since is not None:
+            self._return_s, self._away_since = max(0.0, now - self._away_since), None
+        self._guard.worker_ready(golden_cost, now)
         self.dispatch()
 
     def extend(self, channels: Iterable[Instance]) -> None:
@@ -356,30 +461,59 @@ class Pipeline:
         self.spec = spec
         self._learn()
 
-    def detach(self, channels: Iterable[Instance], *, is_overdue: bool = False) -> None:
+    def detach(
+        self,
+        channels: Iterable[Instance],
+        *,
+        is_overdue: bool = False,
+        reason: str = "ended",
+        is_own_doing: bool = False,
+    ) -> None:
         """Their worker is gone: what it ran is tried once more, alone, or answered; what it had not begun just waits.
 
-        If it was overdue with one request alone, that is the one to blame, and another try would take as long.
+        Args:
+            channels: those that nothing answers any more.
+            is_overdue: it was ended by a time limit of its own. If that was with one request alone, that is the one to
+                blame, and another try would take as long.
+            reason: how it ended, as in "was killed by SIGSEGV".
+            is_own_doing: what it ran made it end, and nobody from outside: a crash, or a run that hung.
         """
         gone = list(channels)
+        was_there = bool(self._channels)
         self._channels = [each for each in self._channels if each not in gone]
+        now = self._clock()
+        if was_there and not self._channels:
+            self._away_since = now
+            self._guard.worker_lost(f"its worker {reason}", now)
         for channel in gone:
             for at, batch in enumerate(channel.close()):
                 assert isinstance(batch, Batch), "channels of a pipeline carry its batches"
                 self._clear(batch)
-                if at == 0 and is_overdue and len(batch.tickets) == 1:
-                    batch.tickets[0].try_again()
-                    self.retry_or_refuse(batch.tickets, TookTooLong(self.spec.name))
-                elif at == 0:
-                    self.retry_or_refuse(batch.tickets, WorkerLost(self.spec.name))
-                else:
+                self._guard.lost(batch, Outcome.EXCLUDED if at else Outcome.FAILED, now)
+                if at:
                     self._put_back(batch.tickets)
+                else:
+                    self._retry_lost(batch, now, is_overdue=is_overdue, is_own_doing=is_own_doing)
         if self._token is not None:
             self._token.pass_on()
 
+    def _retry_lost(self, batch: Batch, now: float, *, is_overdue: bool, is_own_doing: bool) -> None:
+        """The worker ended in the middle of the batch."""
+        tickets, name = batch.tickets, self.spec.name
+        error: HeadraceError = WorkerLost(name, is_retried=self._guard.is_idempotent)
+        if is_overdue and len(tickets) == 1:
+            tickets[0].try_again()
+            error = TookTooLong(name)
+        elif is_own_doing and len(tickets) == 1 and tickets[0].is_retry:
+            self._guard.condemn(tickets[0], str(error), now)
+        if self._guard.is_idempotent:
+            self.retry_or_refuse(tickets, error)
+        else:
+            self.refuse([each for each in tickets if each.state is State.RUNNING], error)
+
     def refuse_all(self, error: HeadraceError) -> None:
         """Answer everything that waits with an error."""
-        self._refuse(self._queue.take_all(), error)
+        self.refuse(self._queue.take_all(), error)
 
     def close(self, error: HeadraceError | None = None) -> None:
         """No more work: whoever waits, or is still being run, gets the error, or hears that the server exits."""
@@ -388,8 +522,9 @@ class Pipeline:
         for channel in channels:
             for batch in channel.close():
                 assert isinstance(batch, Batch), "channels of a pipeline carry its batches"
-                self._refuse([each for each in batch.tickets if each.state is State.RUNNING], error)
+                self.refuse([each for each in batch.tickets if each.state is State.RUNNING], error)
         self.refuse_all(error)
+        self._guard.close(error)
         for timer in (self._alarm, self._nearly_done):
             if timer is not None:
                 timer.cancel()
@@ -413,13 +548,18 @@ class Pipeline:
             if ticket.state is not State.RUNNING:
                 continue
             if ticket.is_retry:
-                self._refuse([ticket], error)
+                self.refuse([ticket], error)
                 continue
             ticket.try_again()
             self._put_back([ticket])
 
     def done(self, batch: Batch, done: Done, outputs: Region) -> None:
         """Answer a batch's tickets."""
+        seconds = (done.ended - done.started) * NANOSECONDS
+        if batch.is_golden:
+            self._account(batch, seconds)
+            self._guard.golden_ran(batch, self._outcome(batch, seconds), self._clock())
+            return
         try:
             arrays = read_outputs(self.spec, done.outputs, outputs)
             failed = failures(batch.tickets, done.errors) if done.errors else {}
@@ -434,27 +574,43 @@ class Pipeline:
         if len(batch.tickets) > 1 and not has_rows(self.spec, arrays, batch.rows):
             self._stop_joining(batch)
             return
-        seconds = (done.ended - done.started) * NANOSECONDS
-        started = done.started * NANOSECONDS
-        self.batches_done += 1
         self._clear(batch)
-        if batch.rows:
-            self.latency.observe(batch.cost, batch.rows, seconds)
-        self._account(batch, seconds)
-        source = BatchOutputs(self.spec.outputs, arrays)
-        start = 0
-        is_whole = len(batch.tickets) == 1
+        self._note_run(batch, done.started * NANOSECONDS, seconds)
+        answered = self._hand_out(batch, BatchOutputs(self.spec.outputs, arrays), failed)
+        self._learn_of(batch, done, self._judge(batch, seconds, failed), answered)
+
+    def _hand_out(
+        self, batch: Batch, source: BatchOutputs, failed: dict[Ticket, HeadraceError]
+    ) -> list[Ticket]:
+        """Give each ticket its part, or its own error; returns those that got a part."""
+        start, is_whole = 0, len(batch.tickets) == 1
         for ticket in batch.tickets:
             stop = start + ticket.request.rows
             if not failed or ticket not in failed:
                 ticket.answer(Part(source, start, stop, is_whole, ticket.request.lengths))
             start = stop
-        answered = batch.tickets
-        if failed:
-            answered = [ticket for ticket in batch.tickets if ticket not in failed]
-            for ticket, error in failed.items():
-                self._refuse([ticket], error)
+        for ticket, error in failed.items():
+            self.refuse([ticket], error)
+        if not failed and not batch.has_expired:
+            return batch.tickets
+        return [each for each in batch.tickets if each not in failed and each.state is State.ANSWERED]
+
+    def _judge(self, batch: Batch, seconds: float, failed: dict[Ticket, HeadraceError]) -> Outcome:
+        """What the breaker is to think of a run that gave outputs."""
+        own = sum(not isinstance(error, InvalidRequest) for error in failed.values())
+        if 2 * own > len(batch.tickets):
+            return Outcome.FAILED  # a few of many may be their senders' fault; most are not
+        return self._outcome(batch, seconds)
+
+    def _learn_of(self, batch: Batch, done: Done, outcome: Outcome, answered: list[Ticket]) -> None:
+        """It has run: so long do runs take, and so much was done."""
         now = self._clock()
+        seconds, started = (done.ended - done.started) * NANOSECONDS, done.started * NANOSECONDS
+        self.batches_done += 1
+        if batch.rows and (outcome is not Outcome.SLOW or not self._guard.counts_slowness(now)):
+            self.latency.observe(batch.cost, batch.rows, seconds)
+        self._account(batch, seconds)
+        self._guard.passed(batch, outcome, now)
         self._outlook.pace.observe(batch.tickets[0].arrived, done.ended * NANOSECONDS, batch.expected_s, now)
         if seconds > LONG_RUN_S or not self.batches_done % LEARN_EVERY:
             self._learn()
@@ -474,16 +630,41 @@ class Pipeline:
         )
 
     def failed(self, batch: Batch, failed: Failed) -> None:
-        """The backend raised: whoever shared the batch is tried alone, so that only the culprit gets the error."""
+        """The backend raised: it is looked into, so that only the culprit gets the error."""
         self._clear(batch)
         kind: type[HeadraceError] = InvalidRequest if failed.is_input else InferenceFailed
         error = InvalidItem(failed.reason) if failed.is_item else kind(failed.reason)
-        if len(batch.tickets) == 1:
-            batch.tickets[0].try_again()
-        self.retry_or_refuse(batch.tickets, error)
+        if batch.is_golden:
+            self._guard.golden_ran(batch, Outcome.FAILED, self._clock())
+        elif self._guard.breaker is None:
+            if len(batch.tickets) == 1:
+                batch.tickets[0].try_again()
+            self.retry_or_refuse(batch.tickets, error)
+        else:
+            self._guard.failed(batch, error, self._clock())
+
+    def _outcome(self, batch: Batch, seconds: float) -> Outcome:
+        """Whether a run that went well was slow, by l(b) as it was known before."""
+        usual_s = self._upper(batch.cost, batch.rows)
+        return Outcome.SLOW if usual_s and seconds > too_slow_s(usual_s) else Outcome.OK
+
+    def _note_run(self, batch: Batch, started: float, seconds: float) -> None:
+        """Write down how it went, for those that somebody may ask about."""
+        for ticket in batch.tickets:
+            if ticket.record is not None:
+                ticket.record.note(
+                    started + seconds,
+                    "ran",
+                    run_ms=round(seconds * 1e3, 3),
+                    queue_ms=round((started - ticket.arrived) * 1e3, 3),
+                    usual_ms=round(batch.expected_s * 1e3, 3),
+                    requests=len(batch.tickets),
+                    rows=batch.rows,
+                )
 
     def _stop_joining(self, batch: Batch) -> None:
         """Outputs have other rows than went in, as no probe has seen: nobody can tell whose they are."""
+        self._guard.lost(batch, Outcome.EXCLUDED, self._clock())
         note = "a run gave other rows than went in, as its data has it: one request at a time"
         self.spec = replace(self.spec, joins_requests=False, notes=(*self.spec.notes, note))
         self._learn()
@@ -518,12 +699,14 @@ class Pipeline:
 
     def _send_to(self, channel: Instance) -> bool:
         """Send one batch, if now is the time for it; False if not."""
+        now = self._clock()
+        if self._suspect is not None or not self._guard.may_run(now):
+            return False
         candidates = self._queue.candidates(self._next_run_s)
-        if candidates is None or self._suspect is not None:
+        if candidates is None:
             return False
         if candidates.is_suspect and not all(each.is_idle for each in self._channels):
             return False  # should it end the worker once more, nobody else goes with it
-        now = self._clock()
         cost = candidates.group.cost
         row_s = self._outlook.row_seconds(cost)
         cap = self._cap_for(candidates)
@@ -537,27 +720,51 @@ class Pipeline:
         else:
             tickets = self._queue.take(candidates, cap, row_s)
         batch = Batch(self, tickets, cost, begins)
-        batch.expected_s = self._upper(cost, batch.rows)
         batch.charged_row_s = row_s
-        if self._token is not None:
-            self._token.charge(batch.expected_s - seconds)  # fewer rows go than leave was asked for
+        batch.permit = self._guard.permit(now)
         if candidates.is_suspect:
             self._suspect = batch
+        self._place_and_send(channel, batch, seconds)
+        return True
+
+    def _place_and_send(self, channel: Instance, batch: Batch, asked_s: float | None = None) -> None:
+        """Lay the batch out and send it. `asked_s`: seconds that leave was asked for, if not for its own."""
+        tickets = batch.tickets
+        batch.expected_s = self._upper(batch.cost, batch.rows)
+        if self._token is not None and asked_s is not None:
+            self._token.charge(batch.expected_s - asked_s)  # fewer rows go than leave was asked for
         try:
             placed = place_inputs(self.spec, tickets, batch.rows, channel.inputs())
         except (MemoryError, OSError, ValueError) as exc:
             self._clear(batch)
+            self._guard.lost(batch, Outcome.EXCLUDED, self._clock())
             self.retry_or_refuse(tickets, InferenceFailed(f"the batch cannot be laid out: {exc}"))
-            return True
-        if candidates.group.edges:
+            return
+        if tickets[0].request.group.edges:
             batch.measure_padding(sum(each.nbytes for each in placed))
         channel.send(batch, placed, batch.wanted())
-        return True
+        self._watch_over(batch)
+
+    def _watch_over(self, batch: Batch) -> None:
+        """See to it that its requests are answered at their deadlines if its run takes far too long."""
+        earliest = inf
+        for ticket in batch.tickets:
+            if ticket.deadline < earliest:  # noqa: PLR1730 - min() takes twice as long, and this is for every request
+                earliest = ticket.deadline
+            if ticket.record is not None:
+                ticket.record.note(self._clock(), "sent", requests=len(batch.tickets), rows=batch.rows)
+        self._set_alarm(max(earliest, self._overdue_at(batch)))
+
+    def _overdue_at(self, batch: Batch) -> float:
+        """When its run has taken far longer than such runs do."""
+        return batch.begins + (too_slow_s(batch.expected_s) if batch.expected_s else UNKNOWN_RUN_S)
 
     def _cap_for(self, candidates: Candidates) -> int:
         """Rows of the next batch at most: where more waits than two batches, and nothing else, only throughput counts."""
         cost, queue, outlook = candidates.group.cost, self._queue, self._outlook
         cap = outlook.cap(cost)
+        if (most := self._guard.most(cap)) < cap:
+            return most
         if queue.rows < 2 * cap or queue.waiting_rows(candidates, queue.rows) < queue.rows:
             return cap  # a run for the last part of the throughput would be in the way of those who cannot share it
         cap = max(cap, outlook.cap(cost, 1.0))
@@ -654,24 +861,28 @@ class Pipeline:
             if ticket.state is State.RUNNING:
                 ticket.state = State.WAITING
                 self._queue.add(ticket)
-        self._wake()
+        self.wake()
 
     def _clear(self, batch: Batch) -> None:
         """A suspect did no harm: the others may go on."""
         if self._suspect is batch:
             self._suspect = None
-            self._wake()
+            self.wake()
 
-    def _wake(self) -> None:
-        if self._queue.waiting and not self._dispatch_pending:
+    def wake(self) -> None:
+        """Something may be there to be run."""
+        if (self._queue.waiting or self._guard.has_work) and not self._dispatch_pending:
             self._dispatch_pending = True
             self._loop.call_soon(self.dispatch)
 
-    def _refuse(self, tickets: list[Ticket], error: HeadraceError) -> None:
+    def refuse(self, tickets: list[Ticket], error: HeadraceError) -> None:
+        """Answer them with the error."""
         now = self._clock()
         waits = []
         for ticket in tickets:
             waits.append(now - ticket.arrived)
+            if ticket.record is not None:
+                ticket.record.note(now, "refused", code=error.code, reason=str(error))
             ticket.refuse(error)
         if waits:
             self._report(RequestsFailed(self.spec.name, self.spec.version, error.code, waits))
@@ -684,24 +895,68 @@ class Pipeline:
             for ticket in self._queue.expire(now):
                 self._on_expired(ticket, now)
             deadline = self._queue.next_deadline()
-        if deadline is not None and deadline < self._alarm_at:
+        if deadline is not None:
+            self._set_alarm(deadline)
+
+    def _set_alarm(self, at: float) -> None:
+        """Look at deadlines then, or earlier."""
+        if at < self._alarm_at:
             if self._alarm is not None:
                 self._alarm.cancel()
-            self._alarm_at = deadline
-            self._alarm = self._loop.call_later(deadline - now, self._on_alarm)
+            self._alarm_at = at
+            self._alarm = self._loop.call_later(max(0.0, at - self._clock()), self._on_alarm)
+
+    def _expire_running(self) -> None:
+        """Answer whoever waits for a run that takes far too long, at the deadline."""
+        now = self._clock()
+        for channel in self._channels:
+            for batch in channel.in_flight():
+                if not isinstance(batch, Batch) or batch.is_golden:
+                    continue
+                overdue_at = self._overdue_at(batch)
+                due = [ticket.deadline for ticket in batch.tickets if ticket.state is State.RUNNING]
+                if due and overdue_at <= now:
+                    late = [
+                        ticket
+                        for ticket in batch.tickets
+                        if ticket.state is State.RUNNING and ticket.deadline <= now
+                    ]
+                    self._expire_in(batch, late, now)
+                    due = [deadline for deadline in due if deadline > now]
+                if due:
+                    self._set_alarm(max(min(due), overdue_at))
+
+    def _expire_in(self, batch: Batch, late: list[Ticket], now: float) -> None:
+        if not late:
+            return
+        batch.has_expired = True
+        for ticket in late:
+            if ticket.record is not None:
+                ticket.record.note(now, "expired", running_ms=round((now - batch.begins) * 1e3, 3))
+            ticket.expire()
+        code = late[0].timeout_error.code
+        self._report(
+            RequestsFailed(self.spec.name, self.spec.version, code, [now - each.arrived for each in late])
+        )
 
     def _on_expired(self, ticket: Ticket, now: float) -> None:
         last = ticket.arrived + self._limits.delayed_s
         if ticket.level < LEAST and self._may_be_late(ticket.level) and now < last:
             self._queue.put_last(ticket, last)
         else:
-            self._refuse([ticket], ticket.timeout_error())
+            self.refuse([ticket], ticket.timeout_error())
         if ticket.is_retry:
-            self._wake()  # an instance may have been kept free for it
+            self.wake()  # an instance may have been kept free for it
 
     def _on_alarm(self) -> None:
         self._alarm, self._alarm_at = None, inf
         self._expire()
+        self._expire_running()
+
+
+def too_slow_s(usual_s: float) -> float:
+    """Seconds from which on a run is slow, where nearly all take no longer than `usual_s`."""
+    return max(OF_USUAL * usual_s, usual_s + SLOWER_S)
 
 
 def nobody(_: float) -> None:

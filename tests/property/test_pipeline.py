@@ -137,7 +137,7 @@ class PipelineMachine(RuleBasedStateMachine):
     def each_is_answered_at_most_once_and_never_after_it_was_dropped(self):
         for each in self.tickets:
             client = each.client
-            assert client.ends == (each.state is State.ANSWERED)
+            assert client.ends == (each.state in {State.ANSWERED, State.EXPIRED})
             assert not (each in self.dropped and client.ends)
             assert client.error is None or isinstance(client.error, EXPECTED)
 
@@ -165,7 +165,8 @@ class PipelineMachine(RuleBasedStateMachine):
         }
         assert snapshot.waiting == len(waiting)
         assert snapshot.waiting_bytes == sum(each.request.nbytes for each in waiting)
-        assert running <= in_flight <= running | self.dropped
+        expired = {each for each in self.tickets if each.state is State.EXPIRED}
+        assert running <= in_flight <= running | self.dropped | expired
 
     @invariant()
     def no_work_waits_beside_an_idle_instance_but_for_a_suspect(self):

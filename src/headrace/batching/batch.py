@@ -1,6 +1,6 @@
 """Tickets on their way to a worker and back."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from headrace.batching.ticket import State, Ticket
 from headrace.execution.arena import Region
@@ -20,7 +20,19 @@ class Owner(Protocol):
 class Batch:
     """Tickets that travel together: what was expected of their run, and whom to tell how it went."""
 
-    __slots__ = ("_owner", "begins", "charged_row_s", "cost", "expected_s", "padding", "rows", "tickets")
+    __slots__ = (
+        "_owner",
+        "begins",
+        "case",
+        "charged_row_s",
+        "cost",
+        "expected_s",
+        "has_expired",
+        "padding",
+        "permit",
+        "rows",
+        "tickets",
+    )
 
     def __init__(self, owner: Owner, tickets: list[Ticket], cost: int, begins: float) -> None:
         self._owner = owner
@@ -32,9 +44,19 @@ class Batch:
         # Upper bound of its run; what its flows were charged a row; bytes of its inputs, and how many are padding.
         self.expected_s = self.charged_row_s = 0.0
         self.padding = (0, 0)
+        # Whose leave it is run with, what it is run to find out, and whether anybody was told that it takes too long: all of
+        # it the pipeline's to read.
+        self.permit: Any = None
+        self.case: Any = None
+        self.has_expired = False
         for ticket in tickets:
             ticket.state = State.RUNNING
             self.rows += ticket.request.rows
+
+    @property
+    def is_golden(self) -> bool:
+        """It is nobody's: the worker runs its own golden inputs."""
+        return not self.tickets
 
     def wanted(self) -> tuple[int, ...]:
         """Positions of the outputs that any ticket asks for."""

@@ -29,6 +29,12 @@ class State(Enum):
     RUNNING = auto()
     ANSWERED = auto()
     DROPPED = auto()
+    EXPIRED = auto()
+    """Answered that its deadline has passed, while it is still being run: what comes of that is nobody's."""
+
+
+UNHEARD = (State.DROPPED, State.EXPIRED)
+"""Nobody waits for an answer any more."""
 
 
 class Ticket:
@@ -91,7 +97,7 @@ class Ticket:
 
     def answer(self, part: Part) -> None:
         """Give the rows to the client, unless it has gone."""
-        if self.state is State.DROPPED:
+        if self.state in UNHEARD:
             return
         assert self.state is State.RUNNING, "only a running ticket has an answer"
         self.state = State.ANSWERED
@@ -101,7 +107,7 @@ class Ticket:
 
     def refuse(self, error: HeadraceError) -> None:
         """Answer with an error, unless the client has gone."""
-        if self.state is State.DROPPED:
+        if self.state in UNHEARD:
             return
         assert self.state is not State.ANSWERED, "a ticket is answered once"
         self.state = State.ANSWERED
@@ -109,10 +115,15 @@ class Ticket:
         assert reply is not None, "a ticket is answered once"
         reply.fail(error)
 
+    def expire(self) -> None:
+        """It is being run, and takes too long: answer with the error of its deadline. What comes of the run is nobody's."""
+        self.refuse(self.timeout_error())
+        self.state = State.EXPIRED
+
     def drop(self) -> bool:
         """The client is gone. True if the ticket was still waiting, so that its queue may forget it."""
         was_waiting = self.state is State.WAITING
-        if self.state is not State.ANSWERED:
+        if self.state is State.WAITING or self.state is State.RUNNING:
             self.state = State.DROPPED
             self._reply = None
         return was_waiting
