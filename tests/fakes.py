@@ -12,6 +12,7 @@ from headrace.events import Event
 from headrace.execution.arena import Region
 from headrace.execution.channel import InFlight
 from headrace.execution.wire import CREDITS, SLOTS, Done, Failed, Placed, RowError
+from headrace.faults.guard import NO_DOUBT, Trust
 from headrace.messages import Datatype, Group, InferRequest, ModelSpec, TensorSpec, Wanted
 from headrace.model_config import NOTHING_SAID, ModelConfig
 from headrace.parts import Part
@@ -180,11 +181,12 @@ class Path:
         max_rows: int = 4,
         max_queue_bytes: int = 1 << 20,
         config: ModelConfig = NOTHING_SAID,
+        trust: Trust = NO_DOUBT,
     ) -> None:
         self.clock = clock
         self.spec = spec or model()
         self.events: list[Event] = []
-        limits = Limits(max_queue_bytes, max_rows, config)
+        limits = Limits(max_queue_bytes, max_rows, config, trust=trust)
         self.pipeline = Pipeline(self.spec, limits, clock, self.events.append)
         self.channels: list[PuppetChannel] = []
         self.all_channels: list[PuppetChannel] = []  # of all workers so far
