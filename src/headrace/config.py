@@ -133,13 +133,13 @@ class Settings(BaseModel):
     """Seconds between two looks; what changed is loaded when it is the same in two of them."""
 
     load_api: bool = True
-    """Let clients load and unload models; they can send configurations and weights, never code."""
+    """Let clients load and unload models and force breakers; they can send configurations and weights, never code."""
 
     wait_for_models_s: float = Field(default=0.0, ge=0)
     """Seconds to wait for paths that are not there yet, unready meanwhile; a link whose target comes later has no limit."""
 
-    hang_floor_s: float = Field(default=10.0, gt=0)
-    """A run is never taken for hanging before this; after it, when it takes 20 times its usual upper bound."""
+    hang_floor_s: float = Field(default=2.0, gt=0)
+    """A run that takes 10 times its usual upper bound hangs, but not before this; nor before 5 times this where no run is known."""
 
     load_timeout_s: float = Field(default=600.0, gt=0)
     """Seconds a model may take to load."""

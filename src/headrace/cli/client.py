@@ -65,6 +65,22 @@ class Client:
         found = self._json(answer) if answer.is_ok else {}
         return " ".join(filter(None, (found.get("name"), found.get("version")))) or "a server"
 
+    def get(self, path: str) -> Any:
+        """What an endpoint of this server's own has to say."""
+        return self._own(self._request("GET", path))
+
+    def post(self, path: str, content: Json) -> Any:
+        """The same, told something."""
+        return self._own(self._request("POST", path, json.dumps(content).encode(), JSON))
+
+    def _own(self, answer: Answer) -> Any:
+        content = self._json(answer)
+        if answer.is_ok:
+            return content
+        if not (isinstance(content, dict) and "code" in content):
+            raise click.ClickException(f"{self._url} has no such endpoint: is it headrace, and as new as this?")
+        raise click.ClickException(content["error"])
+
     def ready_model(self, name: str | None) -> str:
         """The model of that name if it is ready, or the only one that is if none is named.
 

@@ -9,6 +9,8 @@ COMMANDS = {
     "check": "Validate models and skills without serving them.",
     "models": "Show what is inferred of models, and why one cannot be loaded.",
     "infer": "Ask a running server for an inference.",
+    "explain": "Show what became of a request, with the numbers that decided.",
+    "breaker": "Show circuit breakers, and open or close one by hand.",
     "bench": "Load a running server, and report what it keeps of its promise.",
     "demo": "Serve two small skills and ask them, to see how it goes.",
     "completion": "Print what makes a shell complete commands and options.",

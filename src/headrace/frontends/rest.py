@@ -16,9 +16,11 @@ from headrace.errors import HeadraceError, UnknownVersion
 from headrace.frontends.asgi import AsgiExchange, receive_body, send_response
 from headrace.frontends.desk import Desk, Route
 from headrace.frontends.docs import Docs
+from headrace.frontends.explain import Explain
 from headrace.frontends.extensions import Extensions
 from headrace.frontends.headers import read_headers
 from headrace.frontends.load_api import LoadApi
+from headrace.frontends.operator import OperatorApi
 from headrace.frontends.routes import get, request_id_of, respond
 from headrace.frontends.skills import SkillsFirst, skill_routes
 from headrace.lifecycle.state import VersionState
@@ -49,6 +51,8 @@ def make_app(
     version = model + "/versions/{version:digits}"
     routes = [
         *skill_routes(desk),
+        *Explain(desk.records, desk.clock).routes(),
+        *OperatorApi(desk).routes(),
         get("/v2/health/live", rest.live),
         get("/v2/health/ready", rest.ready),
         get("/v2", rest.server_metadata),

@@ -1,0 +1,131 @@
+"""A request's record as it is told: JSON's types, and one sentence that sums it up. Pure."""
+
+from typing import Any
+
+from headrace.records import Note, Record, Value
+
+OK = 200
+ON_ARRIVAL_MS = 2.0
+"""Whoever is refused this soon after it asked to be taken in has not waited."""
+REFUSED = frozenset(
+    {
+        *("deadline_infeasible", "overloaded", "queue_full", "circuit_open", "gateway_busy", "bodies_full"),
+        *("not_ready", "exiting"),
+    }
+)
+"""Codes of errors that say that nothing was run."""
+EXPIRED = frozenset({"timeout", "deadline_exceeded"})
+
+Told = dict[str, Any]
+Numbers = dict[str, Value]
+
+
+def told(record: Record, now: float) -> Told:
+    """All that is known of a request: times in milliseconds, those of notes from its arrival on; `came` since the epoch."""
+    return {**told_shortly(record, now), "notes": [told_note(record, each) for each in record.notes]}
+
+
+def told_shortly(record: Record, now: float) -> Told:
+    """The same without its notes. `status` and `total_ms` are None until it is answered."""
+    end = last(record, "answered")
+    return {
+        "id": record.id,
+        "model": record.model,
+        "came": round(record.came, 6),
+        "status": None if end is None else end.numbers["status"],
+        "total_ms": None if end is None else after_ms(record, end),
+        "summary": summary(record, now),
+    }
+
+
+def told_note(record: Record, note: Note) -> Told:
+    numbers = {name: value for name, value in note.numbers.items() if value is not None}
+    return {"at_ms": after_ms(record, note), "what": note.what, **numbers}
+
+
+def summary(record: Record, now: float) -> str:
+    """One sentence: how it ended, and what decided that."""
+    end = last(record, "answered")
+    if end is None:
+        left = last(record, "left")
+        if left is not None:
+            return f"the client went away after {shown(after_ms(record, left))}"
+        return f"not answered yet, after {shown((now - record.arrived) * 1e3)}"
+    if end.numbers["status"] == OK:
+        return answered(record, end)
+    return refused(record, end)
+
+
+def answered(record: Record, end: Note) -> str:
+    total = shown(after_ms(record, end))
+    if (degraded := last(record, "degraded")) is not None:
+        by, reason = degraded.numbers.get("by"), degraded.numbers.get("reason")
+        return f"answered degraded by {by} after {total}, for {reason}"
+    sentence = f"answered after {total}"
+    if how := how_run([each.numbers for each in record.notes if each.what == "ran"]):
+        sentence += f": {how}"
+    refused_items = len({each.numbers["item"] for each in record.notes if is_refused_item(each)})
+    if refused_items:
+        return f"{sentence}; refused or failed: {refused_items}"
+    failures = sum(each.what == "failed" for each in record.notes)
+    return sentence + (f", failed runs before that: {failures}" if failures else "")
+
+
+def is_refused_item(note: Note) -> bool:
+    return note.what == "refused" and "item" in note.numbers
+
+
+def how_run(runs: list[Numbers]) -> str:
+    """What was waited for and run: of one run, of the stages of a skill, or of a request's items."""
+    if not runs:
+        return ""
+    if "item" in runs[0]:
+        items = len({each["item"] for each in runs})
+        queue_ms, run_ms = (max(number(each[key]) for each in runs) for key in ("queue_ms", "run_ms"))
+        return (
+            f"{items} item{'s' if items > 1 else ''}, at most {shown(queue_ms)} queue and {shown(run_ms)} run"
+        )
+    if len(runs) > 1:
+        return ", ".join(f"{shown(each['run_ms'])} {each.get('stage', 'again')}" for each in runs) + " run"
+    (run,) = runs
+    rows = "by itself" if run["requests"] == 1 else f"in a batch of {run['rows']} rows"
+    return f"{shown(run['queue_ms'])} queue, {shown(run['run_ms'])} run {rows}"
+
+
+def refused(record: Record, end: Note) -> str:
+    """Why it was answered with an error."""
+    numbers, after = end.numbers, after_ms(record, end)
+    code, reason = numbers.get("code"), numbers.get("reason")
+    asked = next((each for each in record.notes if each.what == "asked"), None)
+    was_run = any(each.what == "sent" for each in record.notes)
+    if code in EXPIRED:
+        where = "while it was run" if was_run else "while it waited: it was not run"
+        return f"its deadline passed after {shown(after)}, {where}"
+    if code in REFUSED and not was_run:
+        waited_ms = 0.0 if asked is None else (end.at - asked.at) * 1e3
+        when = "on arrival" if waited_ms < ON_ARRIVAL_MS else f"after {shown(waited_ms)} in the queue"
+        if "expected_ms" in numbers:
+            expected, allowed = shown(numbers["expected_ms"]), shown(numbers["allowed_ms"])
+            return f"refused {when}: {expected} expected, {allowed} allowed"
+        return f"refused {when}: {reason}"
+    how = "failed" if was_run else "not taken"
+    return f"{how} after {shown(after)} with status {numbers['status']}: {reason}"
+
+
+def last(record: Record, what: str) -> Note | None:
+    return next((each for each in reversed(record.notes) if each.what == what), None)
+
+
+def after_ms(record: Record, note: Note) -> float:
+    """Milliseconds from the request's arrival to the note."""
+    return round((note.at - record.arrived) * 1e3, 3)
+
+
+def shown(milliseconds: object) -> str:
+    """For people: three digits are enough."""
+    value = number(milliseconds)
+    return f"{value / 1e3:.3g} s" if value >= 1e3 else f"{value:.3g} ms"  # noqa: PLR2004 - milliseconds of a second
+
+
+def number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
