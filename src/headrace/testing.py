@@ -8,6 +8,7 @@ import ctypes
 import json
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,11 +22,13 @@ import numpy as np
 from headrace.backends.base import Declared, ItemErrors
 from headrace.config import Settings
 from headrace.errors import InferenceFailed, InvalidItem, LoadFailed
+from headrace.execution.steps import MODEL_VARIABLE, ONCE_VARIABLE, VARIABLE, FaultKind, Step
 from headrace.messages import Datatype
 from headrace.model_config import ModelConfig
 from headrace.server import Server
 
 START_TIMEOUT_S = 60.0
+FAULT_VARIABLES = (VARIABLE, MODEL_VARIABLE, ONCE_VARIABLE)
 
 
 class FakeBackend:
@@ -140,6 +143,49 @@ class RunningServer:
     def address(self) -> str:
         """As clients of the protocol take it."""
         return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault that the workers started meanwhile are to suffer."""
+
+    once: Path
+
+    @property
+    def has_happened(self) -> bool:
+        """To one of them."""
+        return self.once.exists()
+
+
+@contextmanager
+def fault(
+    step: Step, kind: FaultKind, *, at: int = 1, model: str | None = None, is_repeated: bool = False
+) -> Iterator[Fault]:
+    """Workers that are started within the block suffer a fault, the first of them that comes to it, and no other.
+
+    Of this process's own servers, and of those it starts: they inherit its environment, where the fault is written as
+    execution/steps.py reads it: HEADRACE_FAULT=STEP:KIND:N, HEADRACE_FAULT_MODEL, HEADRACE_FAULT_ONCE. One at a time.
+
+    Args:
+        step: where.
+        kind: what.
+        at: the N-th time that a worker reaches the step.
+        model: the one whose workers it befalls; None for any.
+        is_repeated: all of them suffer it; then nothing says that it has happened.
+    """
+    assert not any(name in os.environ for name in FAULT_VARIABLES), "there is a fault already"
+    with tempfile.TemporaryDirectory(prefix="headrace-fault-") as folder:
+        once = Path(folder) / "happened"
+        os.environ[VARIABLE] = f"{step}:{kind}:{at}"
+        if model is not None:
+            os.environ[MODEL_VARIABLE] = model
+        if not is_repeated:
+            os.environ[ONCE_VARIABLE] = str(once)
+        try:
+            yield Fault(once)
+        finally:
+            for name in FAULT_VARIABLES:
+                os.environ.pop(name, None)
 
 
 @contextmanager
