@@ -120,7 +120,8 @@ class ModelConfig(msgspec.Struct, frozen=True):
         priority: 1 goes before 2, and 2 before 3, where skills compete.
         weight: its part of the device beside other models, in relation to theirs.
         examples: golden inputs as callers send them, each {"input": {...}} and maybe {"answer": {...}}.
-        fallback: lesser answers where this one fails; nothing in it if there are none, or the skill forbids them.
+        fallback: lesser answers where this one fails; nothing in it if there are none.
+        may_degrade: false where the skill forbids lesser answers; then there is no fallback.
         is_idempotent: a request may be run once more if nobody knows how far its first run came.
         finite_outputs: NaN or an infinite number in an output is a failure of that row.
     """
@@ -148,6 +149,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     weight: float = 1.0
     examples: tuple[dict[str, Any], ...] = ()
     fallback: Fallback = Fallback()
+    may_degrade: bool = True
     is_idempotent: bool = True
     finite_outputs: bool = False
 
@@ -169,6 +171,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
             priority=NOTHING_SAID.priority,
             weight=NOTHING_SAID.weight,
             fallback=Fallback(),
+            may_degrade=True,
             is_idempotent=True,
         )
 

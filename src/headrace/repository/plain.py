@@ -7,6 +7,7 @@ use what is here to find the files.
 import errno
 import re
 import stat
+from difflib import get_close_matches
 from pathlib import Path
 
 from headrace.backends.registry import backend_for
@@ -166,3 +167,11 @@ def unreadable(path: Path, exc: OSError | ValueError) -> str:
     if isinstance(exc, OSError):
         return f"{exc.filename or path} cannot be read: {exc.strerror or exc}"
     return f"{path} cannot be read: {exc}"
+
+
+def not_there(file: Path) -> str:
+    """A file that is missing, and perhaps the one that was meant."""
+    names = [each.name for each in file.parent.iterdir()] if file.parent.is_dir() else []
+    close = get_close_matches(file.name, names, 1)
+    perhaps = f"; did you mean {close[0]}?" if close else ""
+    return f"there is no {file.name} in {file.parent.name or file.parent}{perhaps}"

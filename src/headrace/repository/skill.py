@@ -15,8 +15,10 @@ from typing import NamedTuple
 from headrace.backends.registry import BACKENDS, backend_for
 from headrace.model_config import ModelConfig, QueuePolicy
 from headrace.repository import plain
-from headrace.repository.skill_checks import SkillFolder, find_mistakes, not_there
+from headrace.repository.plain import not_there
+from headrace.repository.skill_checks import SkillFolder, find_mistakes
 from headrace.repository.skill_examples import golden_inputs
+from headrace.repository.skill_fallback import fallback_of
 from headrace.repository.skill_mistakes import validated
 from headrace.repository.skill_steps import MILLISECONDS, steps_of
 from headrace.repository.skill_yaml import PRIORITIES, Variant
@@ -95,13 +97,13 @@ def served(place: SkillFolder, models: dict[str, list[Model]]) -> list[tuple[str
     """What the skill is served as: the first variant under the skill's own name."""
     name = place.folder.name
     return [
-        (f"{name}.{variant}" if at else name, config_of(place, variant), found)
+        (f"{name}.{variant}" if at else name, config_of(place, variant, is_first=not at), found)
         for at, (variant, found) in enumerate(models.items())
     ]
 
 
-def config_of(place: SkillFolder, name: str) -> ModelConfig:
-    """What is said of a variant; of the skill, if its name is empty."""
+def config_of(place: SkillFolder, name: str, *, is_first: bool) -> ModelConfig:
+    """What is said of a variant; of the skill, if its name is empty. What is asked for may fall back, and that is the first."""
     skill = place.skill
     variant = skill.variants.get(name, Variant())
     p99_ms, share = skill.objective.latency_p99_ms, skill.share
@@ -121,6 +123,10 @@ def config_of(place: SkillFolder, name: str) -> ModelConfig:
         priority=PRIORITIES[skill.objective.priority],
         weight=share.weight,
         examples=golden_inputs(place.folder, skill),
+        fallback=fallback_of(place.folder, skill.fallback if is_first else None),
+        may_degrade=skill.degrade != "none",
+        is_idempotent=skill.idempotent,
+        finite_outputs=skill.finite_outputs,
     )
 
 

@@ -7,11 +7,12 @@ not looked at again (`left_out`), and nothing is said that would only follow fro
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from math import fsum
 from pathlib import Path as FilePath
 
+from headrace.repository.plain import not_there
 from headrace.repository.skill_examples import Wrong, below, example_mistakes
+from headrace.repository.skill_fallback import fallback_mistakes
 from headrace.repository.skill_yaml import (
     ByteInput,
     CategoryFeature,
@@ -69,6 +70,9 @@ def find_mistakes(place: SkillFolder) -> list[Mistake]:
         *transform_mistakes(place),
         *output_mistakes(place),
         *example_mistakes(place.folder, place.skill, place.labels, place.left_out),
+        *fallback_mistakes(
+            place.folder, place.skill, variant_names(place), known_outputs(place), place.left_out
+        ),
     ]
     return [Mistake(place.tree.line(path), path, text) for path, text in found]
 
@@ -215,6 +219,21 @@ def kind_mistakes(output: Output) -> Iterator[Wrong]:
         yield ("otherwise",), "is never used without a threshold: add one, as in threshold: 0.5"
 
 
+def variant_names(place: SkillFolder) -> list[str] | None:
+    """Of all that are written down, whatever is wrong with one; None if nobody can tell."""
+    if ("variants",) in place.left_out:
+        return None
+    return list(place.tree.data.get("variants") or ()) if isinstance(place.tree.data, dict) else []
+
+
+def known_outputs(place: SkillFolder) -> dict[str, Output] | None:
+    """What callers get; None where only loading tells, or code writes the answer."""
+    code = place.code
+    is_of_code = code is not None and (code.after or not code.is_readable)
+    is_sure = not any(path[0] == "outputs" for path in place.left_out)
+    return place.skill.outputs if place.skill.outputs and is_sure and not is_of_code else None
+
+
 def read_labels(folder: FilePath, given: str | list[str]) -> list[str]:
     """The labels.
 
@@ -253,11 +272,3 @@ def read_code(file: FilePath) -> Code | None:
             }
             return Code("before" in methods, "after" in methods)
     return Code(before=True, after=False, is_readable=False)
-
-
-def not_there(file: FilePath) -> str:
-    """A file that is missing, and perhaps the one that was meant."""
-    names = [each.name for each in file.parent.iterdir()] if file.parent.is_dir() else []
-    close = get_close_matches(file.name, names, 1)
-    perhaps = f"; did you mean {close[0]}?" if close else ""
-    return f"there is no {file.name} in {file.parent.name or file.parent}{perhaps}"

@@ -1,7 +1,7 @@
 """What pydantic finds wrong with a skill.yaml, in words for whoever wrote it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from headrace.repository.fallback_yaml import STEP_KINDS
 from headrace.repository.skill_yaml import FORMAT, INPUT_KINDS, SkillFile
 from headrace.repository.yaml_tree import FLOAT, Mistake, Path, Tree
 
@@ -34,8 +35,12 @@ BOUNDS = {
     "less_than": ("below", "lt"),
     "less_than_equal": ("at most", "le"),
 }
-SECTIONS = ("inputs", "outputs", "variants", "examples")
+SECTIONS = ("inputs", "outputs", "variants", "examples", "fallback")
 """Whose entries stand by themselves: a mistake in one leaves the others to be looked at."""
+CHAIN: Path = ("fallback", "chain")
+"""Whose steps do so, too."""
+IN_PLACE: dict[Path, Any] = {("examples",): {"input": {}}, CHAIN: {"static": "-"}}
+"""What stands for an element that is left out, so that the others keep their places, by which they are told."""
 
 
 def validated(tree: Tree) -> tuple[SkillFile, list[Mistake], set[Path]]:
@@ -55,22 +60,25 @@ def validated(tree: Tree) -> tuple[SkillFile, list[Mistake], set[Path]]:
 
 def entry(path: Path) -> Path:
     """The smallest part that can be left out because of a mistake in it."""
+    if path[:2] == CHAIN:
+        return path[:3] if len(path) > len(CHAIN) else path[:1]  # there is no fallback without a chain
     return path[:2] if path[0] in SECTIONS else path[:1]
 
 
-def without(data: dict[str, Any], left_out: set[Path]) -> dict[str, Any]:
-    return {
-        key: entries_without(key, value, left_out) if key in SECTIONS else value
-        for key, value in data.items()
-        if (key,) not in left_out
-    }
-
-
-def entries_without(section: str, value: Any, left_out: set[Path]) -> Any:
+def without(value: Any, left_out: set[Path], here: Path = ()) -> Any:
+    """What lies at `here`, without the parts that are left out."""
     if isinstance(value, dict):
-        return {name: each for name, each in value.items() if (section, name) not in left_out}
-    # The others keep their places, by which they are told.
-    return [{"input": {}} if (section, at) in left_out else each for at, each in enumerate(value)]
+        return {
+            key: without(each, left_out, (*here, key))
+            for key, each in value.items()
+            if (*here, key) not in left_out
+        }
+    if isinstance(value, list):
+        return [
+            IN_PLACE[here] if (*here, at) in left_out else without(each, left_out, (*here, at))
+            for at, each in enumerate(value)
+        ]
+    return value
 
 
 def mistake(tree: Tree, error: ErrorDetails) -> Mistake:
@@ -99,6 +107,8 @@ def sentence(error: ErrorDetails) -> str:
             text = "is no priority level: they are counted from 1, as in {1: 0.5, 2: null}"
         case "too_short" | "too_long" | "string_too_short":
             text = wrong_size(loc, context)
+        case "value_error":
+            text = str(context["error"])
         case _ if kind in EXPECTED:
             text = f"should be {EXPECTED[kind]}, and is {shown(given)}{quoted(kind, given)}"
         case _ if kind in BOUNDS:
@@ -129,18 +139,40 @@ def no_alternative(loc: tuple[str | int, ...], given: object) -> str:
     if len(loc) > INPUT_DEPTH and loc[-1] in {"mean", "std"}:
         return f"should be a number or a list of numbers, and is {shown(given)}"
     if plain(loc)[:1] == ("inputs",) and len(plain(loc)) == INPUT_DEPTH:
-        if not isinstance(given, dict):
-            return f"should say what callers send, as in {{value: text}}, and is {shown(given)}"
-        found = [key for key in INPUT_KINDS if key in given]
-        if len(found) > 1:
-            return f"has {' and '.join(found)}, and an input is one of them: make them two inputs"
-        close = [each for key in given for each in get_close_matches(key, INPUT_KINDS, 1)]
-        return f"should have one of {', '.join(INPUT_KINDS)}" + (
-            f"; did you mean {close[0]}?" if close else ""
-        )
+        return no_input(given)
+    if plain(loc)[:2] == CHAIN:
+        return no_step(given)
     if "|record" in loc:
         return f"should be number, a list of categories, {{number: …}} or {{categories: …}}, and is {shown(given)}"
     return f"should be a file's name or a list of labels, and is {shown(given)}{quoted('string_type', given)}"
+
+
+def no_input(given: object) -> str:
+    """An input that is none, or several."""
+    if not isinstance(given, dict):
+        return f"should say what callers send, as in {{value: text}}, and is {shown(given)}"
+    found = [key for key in INPUT_KINDS if key in given]
+    if len(found) > 1:
+        return f"has {' and '.join(found)}, and an input is one of them: make them two inputs"
+    return f"should have one of {', '.join(INPUT_KINDS)}{meant(given, INPUT_KINDS)}"
+
+
+def no_step(given: object) -> str:
+    """A step of a fallback chain that is none, or several."""
+    keys = given if isinstance(given, dict) else {}
+    found = [key for key in STEP_KINDS if key in keys]
+    if len(found) > 1:
+        return f"has {' and '.join(found)}, and a step is one of them: make them {len(found)} steps"
+    return (
+        f"should be a step, {{variant: NAME}}, {{stale: 6h}} or {{static: FILE}}, and is {shown(given)}"
+        f"{meant(keys, STEP_KINDS)}"
+    )
+
+
+def meant(keys: Iterable[str], known: Sequence[str]) -> str:
+    """The key that was perhaps meant."""
+    close = [each for key in keys for each in get_close_matches(key, known, 1)]
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def wrong_size(loc: tuple[str | int, ...], context: dict[str, Any]) -> str:
@@ -200,11 +232,14 @@ def keys_of(loc: tuple[str | int, ...]) -> list[str]:
 
 
 def choices_of(loc: tuple[str | int, ...]) -> list[Any]:
+    if is_element := isinstance(loc[-1], int):
+        loc = loc[:-1]
     holder = section_at(loc[:-1] if not str(loc[-1]).startswith("|") else loc[:-2])
     field = fields_of(holder).get(str(loc[-1])) if holder else None
     if field is None:
         return ["number"]
-    kinds = [get_args(each) for each in flattened(field.annotation)]
+    kind = element(field.annotation) if is_element else field.annotation
+    kinds = [get_args(each) for each in flattened(kind)]
     return [each for values in kinds for each in values]
 
 

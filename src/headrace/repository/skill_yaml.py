@@ -1,18 +1,19 @@
 """The format of skill.yaml, version 1: one model of pydantic's a section. `headrace schema` prints it for editors.
 
-Only form is said here; skill_checks.py looks at what the sections say of each other and of the files beside them.
+Only form is said here, of `fallback` in fallback_yaml.py; skill_checks.py looks at what the sections say of each other
+and of the files beside them.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
+
+from headrace.repository.fallback_yaml import FallbackSection
+from headrace.repository.section import Name, Number, Section
 
 FORMAT = 1
 INPUT_KINDS = ("tokenizer", "image", "bytes", "record", "value", "tensor")
 PRIORITIES = {"high": 1, "normal": 2, "low": 3}
-
-Name = Annotated[str, Field(min_length=1)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 def kind_of(value: Any) -> str | None:
@@ -34,12 +35,6 @@ def feature_of(value: Any) -> str | None:
 def input_of(value: Any) -> str | None:
     keys = [key for key in INPUT_KINDS if key in value] if isinstance(value, dict) else []
     return f"|{keys[0]}" if len(keys) == 1 else None
-
-
-class Section(BaseModel):
-    """Part of a skill.yaml: unknown keys are mistakes, and nothing is converted."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 Numbers = Annotated[
@@ -366,6 +361,18 @@ class SkillFile(Section):
 
     transform: Transform | None = None
     """Limits of transform.py, if there is one."""
+
+    fallback: FallbackSection | None = None
+    """What answers where the skill cannot; nothing does if left out."""
+
+    degrade: Literal["allowed", "none"] = "allowed"
+    """none: callers get the skill's own answer or an error, and never a lesser one."""
+
+    idempotent: bool = True
+    """false: a request that may have been run is not run again, since a run does more than answer."""
+
+    finite_outputs: bool = False
+    """true: NaN or an infinite number in an output is a failure of that row."""
 
 
 def json_schema() -> dict[str, Any]:
