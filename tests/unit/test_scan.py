@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from headrace.execution.stamps import Stamp, changed, stamp_of
-from headrace.model_config import ModelConfig
-from headrace.repository.scan import Scan, files_of, scan
+from headrace.model_config import FALLBACK_REASONS, Fallback, FallbackStep, ModelConfig
+from headrace.repository.scan import Scan, files_of, found_of, scan, static_answers
 from headrace.repository.source import Source
 
 
@@ -65,6 +65,42 @@ def test_files_that_a_configuration_names_are_parts_of_the_model_wherever_they_l
     source = Source("a", "1", folder / "a.onnx", "onnxruntime", config=ModelConfig(steps=steps))
     names = [Path(each).name for each in files_of(source)]
     assert names == ["a.onnx", "labels.txt", "transform.py", "helper.py"]
+
+
+WITH_A_STATIC_ANSWER = """
+variants: {{big: {{}}, small: {{model: small.onnx}}}}
+fallback: {{chain: [{{static: {name}}}]}}
+"""
+
+
+@pytest.mark.parametrize("name", ["popular.json", "small.json"])
+def test_a_static_answer_that_changes_reloads_nothing(tmp_path, name):
+    lay_out(tmp_path, {"m/model.onnx": "1", "m/small.onnx": "1"})
+    (tmp_path / "m" / name).write_text('{"y": 1}')
+    (tmp_path / "m" / "skill.yaml").write_text(WITH_A_STATIC_ANSWER.format(name=name))
+    first = scan([tmp_path], None)
+    assert set(first.found) == {("m", "1"), ("m.small", "1")}
+    rewrite(tmp_path / "m" / name, b'{"y": 22}')
+    second = scan([tmp_path], None, first)
+    assert second is not first
+    assert second.found == first.found
+    assert not any(stamp.path.endswith(name) for each in first.found.values() for stamp in each.stamps)
+
+
+def test_a_static_answer_that_is_an_examples_file_too_is_a_part_of_the_model(tmp_path):
+    source = Source(
+        "m",
+        "1",
+        tmp_path / "model.onnx",
+        "onnxruntime",
+        config=ModelConfig(
+            fallback=Fallback(FALLBACK_REASONS, (FallbackStep(static=str(tmp_path / "both.json")),)),
+            examples=({"input": {"file": str(tmp_path / "both.json")}},),
+        ),
+    )
+    lay_out(tmp_path, {"model.onnx": "1", "both.json": "1"})
+    found = found_of(source, static_answers([source]))
+    assert [Path(each.path).name for each in found.stamps] == ["model.onnx", "both.json"]
 
 
 def test_a_path_that_is_not_there_keeps_what_was_found_under_it(folder):

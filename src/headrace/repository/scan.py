@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from headrace.backends.registry import backend_for
 from headrace.errors import HeadraceError
 from headrace.execution.stamps import Stamp, changed, stamp_of
+from headrace.model_config import NOTHING_SAID
 from headrace.repository.find import find_sources, printable
 from headrace.repository.source import Source
 
@@ -28,6 +30,7 @@ MOST_STAMPS = 200
 """Files a version is held against; they travel to its worker in one message."""
 SETTINGS = frozenset({"config.pbtxt", "skill.yaml", "model-settings.json"})
 """Files whose meaning is in a source's configuration, so that a comment in them reloads nothing."""
+NONE: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,8 @@ def scan(paths: Sequence[Path], model_name: str | None, before: Scan | None = No
         sources = find_sources(present, model_name, may_be_empty=True) if present else []
     except (HeadraceError, OSError) as exc:
         return Scan(known, missing, str(exc))
-    found = {each.key: each for each in map(found_of, sources)}
+    apart = static_answers(sources)
+    found = {each.key: each for each in (found_of(source, apart) for source in sources)}
     kept = known if missing else hidden(known, found)
     return Scan(kept | found, missing, "", tree)
 
@@ -122,18 +126,27 @@ def is_same(before: Scan, missing: tuple[Path, ...], tree: tuple[Stamp, ...]) ->
     return changed(others) is None
 
 
-def found_of(source: Source) -> Found:
-    return Found(source, tuple(map(stamp_of, files_of(source))))
+def found_of(source: Source, apart: frozenset[str] = NONE) -> Found:
+    return Found(source, tuple(map(stamp_of, files_of(source, apart))))
 
 
-def files_of(source: Source) -> list[str]:
-    """What a version is made of, its model first: with it, what lies beside it for it, and what its settings name."""
+def static_answers(sources: Iterable[Source]) -> frozenset[str]:
+    """Files that are read again while they are served: a change of one reloads nothing, whoever's folder it lies in."""
+    return frozenset(step.static for each in sources for step in each.config.fallback.chain if step.static)
+
+
+def files_of(source: Source, apart: frozenset[str] = NONE) -> list[str]:
+    """What a version is made of, its model first: with it, what lies beside it for it, and what its settings name.
+
+    Files that are `apart` are no part of it, unless its settings name them for something else than its fallback.
+    """
     if source.problem:
         return []
     model = source.path
     files = {os.fspath(model): None}
-    files |= dict.fromkeys(map(os.fspath, beside(source)))
-    for name in sorted(set(paths_in(msgspec.to_builtins(source.config)))):
+    files |= dict.fromkeys(each for each in map(os.fspath, beside(source)) if each not in apart)
+    config = replace(source.config, fallback=NOTHING_SAID.fallback)
+    for name in sorted(set(paths_in(msgspec.to_builtins(config)))):
         path = Path(name)
         files[name] = None
         if path.suffix == ".py" and path.parent.is_dir():  # what it imports lies there too
