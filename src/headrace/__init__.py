@@ -7,13 +7,24 @@ if TYPE_CHECKING:
     from headrace.backends.python_model import ModelContext, PythonModel, Tensor
     from headrace.errors import InvalidItem
     from headrace.library.batched import batched
+    from headrace.library.breaker import CircuitBreaker
     from headrace.transforms.user import Transform
 
     __version__: str
 
-__all__ = ["InvalidItem", "ModelContext", "PythonModel", "Tensor", "Transform", "__version__", "batched"]
+__all__ = [
+    "CircuitBreaker",
+    "InvalidItem",
+    "ModelContext",
+    "PythonModel",
+    "Tensor",
+    "Transform",
+    "__version__",
+    "batched",
+]
 
 PLACES = {
+    "CircuitBreaker": "headrace.library.breaker",
     "InvalidItem": "headrace.errors",
     "ModelContext": "headrace.backends.python_model",
     "PythonModel": "headrace.backends.python_model",

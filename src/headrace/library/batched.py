@@ -100,10 +100,7 @@ def batched(
     def decorate(function: Any) -> Any:
         if not callable(function):
             raise TypeError(f"{function!r} is no function: give one over a list of items")
-        is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-            getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
-        )
-        return AsyncBatched(function, options) if is_async else Batched(function, options)
+        return AsyncBatched(function, options) if is_async(function) else Batched(function, options)
 
     return decorate if function is None else decorate(function)
 
@@ -211,3 +208,9 @@ class Batched(Generic[Item, Result]):
 
 def name_of(function: object) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
+
+
+def is_async(function: object) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
+    )
