@@ -20,6 +20,7 @@ pytestmark = pytest.mark.integration
 LIMIT_S = 60.0
 PYTHON_MODEL = """
 class Model:
+    batched = True
     inputs = outputs = [("x", "FP32", [-1])]
 
     def infer(self, inputs):

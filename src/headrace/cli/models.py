@@ -1,4 +1,7 @@
-"""`headrace models`: what a server would find out of models, or why it could not load them. Listens nowhere."""
+"""`headrace models`: what a server would find out of models, or why it could not load them. Listens nowhere.
+
+With --url it asks a server that runs how its models fare.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -8,36 +11,77 @@ import click
 from headrace.cli.options import make_settings, some_settings_options
 from headrace.errors import ConfigurationError
 
+TIMEOUT_S = 10.0
+"""For a server's answer."""
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--url", help="Ask the server there how its models fare; PATHS are then names, none for all.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @some_settings_options(
     "pads", "instances", "threads", "max_batch_size", "profile_dir", "load_timeout_s", "model_name"
 )
-def command(paths: tuple[Path, ...], *, as_json: bool, **options: Any) -> None:
+def command(paths: tuple[Path, ...], url: str | None, *, as_json: bool, **options: Any) -> None:
     """Show what is inferred of models, and why one cannot be loaded.
 
     PATHS are as for `headrace serve`. Each model is loaded, run and measured in a process of its own, exactly as the
-    server does it, and what was measured is kept for the server's next start. The exit status is 1 if any of them
-    cannot be loaded.
-    """
-    import asyncio
+    server does it, and what was measured is kept for the server's next start. Of one that crashes while it is loaded
+    it is shown where. The exit status is 1 if any of them cannot be loaded, or with --url is not ready.
+
+    \b
+    headrace models models/
+    headrace models --url http://127.0.0.1:8000
+    headrace models --url http://127.0.0.1:8000 sentiment
+    """  # noqa: D301 - click's mark for lines that stay as they are
     import json
 
+    from headrace.cli.tree import print_tree, print_versions
+
+    found = surveyed(paths, options) if url is None else asked(url, [str(path) for path in paths])
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    elif url is None:
+        print_tree(found)
+    else:
+        print_versions(found)
+    if any(each["state"] != "READY" for each in found):
+        raise SystemExit(1)
+
+
+def surveyed(paths: tuple[Path, ...], options: dict[str, Any]) -> list[dict[str, Any]]:
+    """The models at the paths, loaded here.
+
+    Raises:
+        click.ClickException: there is nothing to load, or the settings cannot work.
+    """
+    import asyncio
+
     from headrace.cli.survey import survey
-    from headrace.cli.tree import print_tree
     from headrace.repository.find import find_sources
 
+    if not paths:
+        raise click.UsageError("name a PATH as for `headrace serve`, or a server with --url")
     settings = make_settings(options)
     try:
         sources = find_sources(paths, settings.model_name)
     except ConfigurationError as exc:
         raise click.ClickException(str(exc)) from exc
-    found = asyncio.run(survey(settings, sources))
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-    else:
-        print_tree(found)
-    if any(each["state"] != "READY" for each in found):
-        raise SystemExit(1)
+    return asyncio.run(survey(settings, sources))
+
+
+def asked(url: str, names: list[str]) -> list[dict[str, Any]]:
+    """The versions of a server's models, of all of them if none is named.
+
+    Raises:
+        click.ClickException: it does not answer, or has no such model.
+    """
+    from urllib.parse import quote
+
+    from headrace.cli.client import Client
+
+    client = Client(url, TIMEOUT_S)
+    if not names:
+        return list(client.get("/v1/versions")["versions"])
+    found = [client.get(f"/v1/versions/{quote(name, safe='')}")["versions"] for name in names]
+    return [version for versions in found for version in versions]

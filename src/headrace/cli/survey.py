@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -81,6 +82,8 @@ def described(version: ModelVersion) -> Found:
         "backend": source.backend,
     }
     if snapshot.state is not VersionState.READY:
+        crash = snapshot.crash
+        found["crash"] = None if crash is None else asdict(crash)
         return found
     return found | {
         "platform": spec.platform,

@@ -1,6 +1,7 @@
-"""What survey.py found, for people: a tree of models and versions."""
+"""Models and versions for people, as a tree: what survey.py found, or how a server's fare."""
 
 import sys
+from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
 
@@ -35,8 +36,48 @@ def model_tree(versions: list[Found]) -> Tree:
             (each["state"], "green" if is_ready else "bold red"),
             (f"  {each['backend']}".rstrip() + f"  {each['path']}", "dim"),
         )
-        model.add(head).add(details(each) if is_ready else Text(each["reason"]))
+        branch = model.add(head)
+        branch.add(details(each) if is_ready else Text(each["reason"]))
+        if not is_ready and each["crash"] is not None:
+            add_trace(branch, each["crash"]["trace"])
     return model
+
+
+def print_versions(found: list[Found]) -> None:
+    """Versions as a server's /v1/versions describes them."""
+    output = console()
+    for name, versions in groupby(found, itemgetter("name")):
+        model = Tree(Text(name, "bold"), guide_style="dim")
+        for each in versions:
+            add_version(model, each)
+        output.print(model)
+
+
+def add_version(model: Tree, version: Found) -> None:
+    is_ready = version["state"] == "READY"
+    workers = ", ".join(map(str, version["pids"]))
+    head = Text.assemble(
+        f"version {version['version']}  ",
+        (version["state"], "green" if is_ready else "bold red"),
+        (f"  {counted(version['instances'], 'instance')}, process {workers}" if workers else "", "dim"),
+    )
+    branch = model.add(head)
+    if version["reason"]:
+        branch.add(Text(version["reason"]))
+    breaker, crash = version["breaker"], version["crash"]
+    if breaker is not None and breaker["state"] != "closed":
+        why = f": {breaker['reason']}" if breaker["reason"] else ""
+        branch.add(Text(f"breaker {breaker['state'].replace('_', ' ')}{why}"))
+    if crash is not None:
+        died = f"{counted(version['deaths'], 'death')} of workers, the last " if version["deaths"] else ""
+        at = datetime.fromtimestamp(crash["at"], UTC).astimezone()
+        add_trace(branch.add(Text(f"{died}at {at:%Y-%m-%d %H:%M:%S}: {crash['reason']}")), crash["trace"])
+
+
+def add_trace(branch: Tree, trace: str) -> None:
+    """Where a worker's threads were when it crashed, if it could say so."""
+    if trace:
+        branch.add(Text(trace, "dim"))
 
 
 def details(found: Found) -> Table:
