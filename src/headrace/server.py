@@ -236,9 +236,11 @@ class Server:
             source, stages = version.source, [version.pipeline.snapshot()]
             if version.transforms is not None:
                 stages.append(version.transforms.pipeline.snapshot())
+            breaker = version.pipeline.breaker
             yield (
                 source.name,
                 source.version,
+                None if breaker is None else breaker.state(time.perf_counter()).value,
                 sum(each.waiting for each in stages),
                 sum(each.waiting_bytes for each in stages),
                 version.state is VersionState.READY,

@@ -9,6 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from headrace import errors
 from headrace.events import (
     BatchDone,
+    BreakerChanged,
+    Degraded,
     RequestsDropped,
     RequestsFailed,
     TransformsDone,
@@ -16,6 +18,7 @@ from headrace.events import (
     VersionForgotten,
     WorkerDied,
 )
+from headrace.faults.breaker import BreakerState
 from headrace.telemetry import triton
 from headrace.telemetry.device_time import MOST_LENGTHS, MOST_TENANTS
 from headrace.telemetry.metrics import (
@@ -153,6 +156,8 @@ def test_nothing_is_kept_of_a_version_that_is_forgotten():
     metrics = metrics_after(
         run_of(("acme", 8, 0.25), padding=(10, 5)),
         WorkerDied("m", "1", "was killed", 1),
+        BreakerChanged("m", "1", "open", "5 runs in a row failed"),
+        Degraded("m", "1", "stale", "error"),
         VersionForgotten("m", "1"),
     )
     assert not [name for name, *labels in samples(metrics) if ("version", "1") in labels]
@@ -175,8 +180,33 @@ def test_deaths_are_those_of_the_worker():
     assert sample(metrics, "worker_deaths_total") == 2
 
 
+def test_trips_are_the_times_a_breaker_opened_by_itself():
+    states = ("open", "half_open", "open", "half_open", "closed", "forced_open")
+    metrics = metrics_after(*(BreakerChanged("m", "1", state, "") for state in states))
+    assert sample(metrics, "breaker_trips_total") == 2
+
+
+@pytest.mark.parametrize("state", list(BreakerState))
+def test_a_breaker_is_in_one_of_its_states(state):
+    metrics = metrics_after(waiting=[("m", "1", state.value, 0, 0, True, None)])
+    found = {each: sample(metrics, "breaker_state", state=each) for each in BreakerState}
+    assert found == {each: float(each is state) for each in BreakerState}
+
+
+def test_what_has_no_breaker_has_no_state():
+    metrics = metrics_after(waiting=[("m", "1", None, 0, 0, True, None)])
+    assert not [name for name, *_ in samples(metrics) if name == "breaker_state"]
+
+
+def test_lesser_answers_are_counted_by_what_answered_and_why():
+    stale, small = Degraded("m", "1", "stale", "error"), Degraded("m", "1", "variant:small", "overload")
+    metrics = metrics_after(stale, small, small)
+    assert sample(metrics, "inference_degraded_total", step="stale", reason="error") == 1
+    assert sample(metrics, "inference_degraded_total", step="variant:small", reason="overload") == 2
+
+
 def test_gauges_are_asked_for_when_somebody_scrapes():
-    metrics = metrics_after(VersionChanged("m", "1", "READY", ""), waiting=[("m", "1", 7, 700, True, 0.06)])
+    metrics = metrics_after(VersionChanged("m", "1", "READY", ""), waiting=[("m", "1", None, 7, 700, True, 0.06)])
     names = (
         "inference_waiting_requests",
         "inference_waiting_bytes",
@@ -213,7 +243,7 @@ def both_after(*events, waiting=()):
     return metrics
 
 
-ONE = [("m", "1", 2, 0, True, None)]
+ONE = [("m", "1", None, 2, 0, True, None)]
 
 
 def test_tritons_names_are_written_to_the_letter():
@@ -242,7 +272,7 @@ def test_failures_have_tritons_reasons():
 
 
 def test_a_name_is_quoted_as_the_format_has_it():
-    text = both_after(waiting=[('a"b\\c', "1", 0, 0, True, None)]).exposition()[0].decode()
+    text = both_after(waiting=[('a"b\\c', "1", None, 0, 0, True, None)]).exposition()[0].decode()
     assert r'nv_inference_count{model="a\"b\\c",version="1"} 0' in text
     assert list(text_string_to_metric_families(text))
 

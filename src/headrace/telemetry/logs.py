@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from headrace.errors import InvalidRequest, Unsupported
-from headrace.events import Event, FilesChanged, VersionChanged, WorkerDied
+from headrace.events import BreakerChanged, Event, FilesChanged, VersionChanged, WorkerDied
 
 FLAGS = {"info": "log_info", "warning": "log_warning", "error": "log_error"}
 """Level → the setting of the protocol that switches it."""
@@ -139,8 +139,14 @@ class LogObserver:
             case VersionChanged(model, version, state, reason):
                 log = self._log.warning if reason else self._log.info
                 log("version_changed", model=model, version=version, state=state, **because(reason))
-            case WorkerDied(model, version, reason, deaths):
-                self._log.error("worker_died", model=model, version=version, reason=reason, deaths=deaths)
+            case WorkerDied(model, version, reason, deaths, trace):
+                where = {"trace": trace} if trace else {}
+                self._log.error(
+                    "worker_died", model=model, version=version, reason=reason, deaths=deaths, **where
+                )
+            case BreakerChanged(model, version, state, reason):
+                log = self._log.warning if reason else self._log.info
+                log("breaker_changed", model=model, version=version, state=state, **because(reason))
             case FilesChanged(model, version, reason):
                 self._log.warning("files_changed", model=model, version=version, reason=reason)
             case _:

@@ -21,7 +21,10 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from headrace.events import (
     BatchDone,
+    BreakerChanged,
+    Degraded,
     Event,
+    FilesChanged,
     RequestsDropped,
     RequestsFailed,
     TransformsDone,
@@ -52,7 +55,9 @@ COUNTERS = {
     "inference_device_seconds": "Device time of runs by whose it was; a run on half of the device's cores counts half.",
     "inference_input_bytes": "Bytes of the inputs of runs with their padding, of models whose rows may be padded.",
     "inference_padding_bytes": "Of these, bytes of padding.",
+    "inference_degraded": "Requests, or items, given a lesser answer, by what answered and why not what was asked.",
     "worker_deaths": "Worker processes that ended without being asked to.",
+    "breaker_trips": "Times that the circuit breaker has opened by itself.",
 }
 VERSION_GAUGES = {
     "inference_waiting_requests": "Requests in the queue.",
@@ -61,11 +66,19 @@ VERSION_GAUGES = {
     "skill_objective_seconds": "Promised p99 latency, where the skill promises one.",
 }
 LOOP_LAG = "loop_lag_seconds"
-GAUGES = {**VERSION_GAUGES, LOOP_LAG: "How late the gateway's loop was when it was last looked at."}
+BREAKER = "breaker_state"
+GAUGES = {
+    **VERSION_GAUGES,
+    BREAKER: "1 for the state that the circuit breaker is in, 0 for the others.",
+    LOOP_LAG: "How late the gateway's loop was when it was last looked at.",
+}
+OPEN = "open"
+BREAKER_STATES = ("closed", OPEN, "half_open", "forced_open", "forced_closed")
 
 Key = tuple[str, str]
-Held = tuple[str, str, int, int, bool, float | None]
-"""Of a version: its model and number, requests and bytes that wait, whether it is ready, the promised p99 in seconds."""
+Held = tuple[str, str, str | None, int, int, bool, float | None]
+"""Of a version: its model and number, the state of its circuit breaker if it has one, requests and bytes that wait, whether
+it is ready, the promised p99 in seconds."""
 Waiting = Callable[[], Iterable[Held]]
 
 
@@ -148,6 +161,8 @@ class Metrics:
         self._histograms: dict[str, dict[Key, Histogram]] = {name: {} for name in HISTOGRAMS}
         self._outcomes: dict[tuple[str, str, str], int] = {}
         self._deaths: dict[Key, int] = {}
+        self._trips: dict[Key, int] = {}
+        self._degraded: dict[tuple[str, str, str, str], int] = {}
         self._device_time: dict[Key, DeviceTime] = {}
         self._bytes: dict[Key, tuple[int, int]] = {}
 
@@ -163,9 +178,14 @@ class Metrics:
                 self._count(model, version, "dropped", count)
             case WorkerDied(model, version, _, deaths):
                 self._deaths[model, version] = deaths
+            case BreakerChanged(model, version, state):
+                self._trips[model, version] = self._trips.get((model, version), 0) + (state == OPEN)
+            case Degraded(model, version, step, reason):
+                key = (model, version, step, reason)
+                self._degraded[key] = self._degraded.get(key, 0) + 1
             case VersionForgotten(model, version):
                 self._forget((model, version))
-            case VersionChanged():
+            case VersionChanged() | FilesChanged():
                 pass
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
@@ -188,7 +208,7 @@ class Metrics:
                 of_version = failures.setdefault((model, version), {})
                 reason = triton.reason_of(outcome)
                 of_version[reason] = of_version.get(reason, 0) + count
-        for model, version, waiting, *_ in self._waiting():
+        for model, version, _, waiting, *_ in self._waiting():
             entry = self._statistics.json(model, version)
             yield triton.figures(model, version, entry, failures.get((model, version), {}), waiting)
 
@@ -200,11 +220,15 @@ class Metrics:
             yield family
         yield from self._counters()
         gauges = [GaugeMetricFamily(name, text, labels=LABELS) for name, text in VERSION_GAUGES.items()]
-        for model, version, *values in self._waiting():
+        breakers = GaugeMetricFamily(BREAKER, GAUGES[BREAKER], labels=(*LABELS, "state"))
+        for model, version, present, *values in self._waiting():
             for gauge, value in zip(gauges, values, strict=True):
                 if value is not None:
                     gauge.add_metric([model, version], float(value))
-        yield from gauges
+            if present is not None:
+                for state in BREAKER_STATES:
+                    breakers.add_metric([model, version, state], float(state == present))
+        yield from (*gauges, breakers)
         yield GaugeMetricFamily(LOOP_LAG, GAUGES[LOOP_LAG], value=self._loop_lag_s())
 
     def _counters(self) -> Iterator[Metric]:
@@ -219,10 +243,19 @@ class Metrics:
         for key, (nbytes, padded) in self._bytes.items():
             inputs.add_metric(list(key), nbytes)
             padding.add_metric(list(key), padded)
-        deaths = counter("worker_deaths")
-        for key, count in self._deaths.items():
-            deaths.add_metric(list(key), count)
-        yield from (outcomes, device, inputs, padding, deaths)
+        yield from (outcomes, device, inputs, padding)
+        yield from self._fault_counters()
+
+    def _fault_counters(self) -> Iterator[Metric]:
+        degraded = counter("inference_degraded", "step", "reason")
+        for labels, count in self._degraded.items():
+            degraded.add_metric(list(labels), count)
+        yield degraded
+        for name, counts in (("worker_deaths", self._deaths), ("breaker_trips", self._trips)):
+            family = counter(name)
+            for key, count in counts.items():
+                family.add_metric(list(key), count)
+            yield family
 
     def _count_batch(self, event: BatchDone) -> None:
         key = (event.model, event.version)
@@ -251,9 +284,10 @@ class Metrics:
     def _forget(self, key: Key) -> None:
         for histograms in self._histograms.values():
             histograms.pop(key, None)
-        for counts in (self._deaths, self._device_time, self._bytes):
+        for counts in (self._deaths, self._trips, self._device_time, self._bytes):
             counts.pop(key, None)
         self._outcomes = {outcome: count for outcome, count in self._outcomes.items() if outcome[:2] != key}
+        self._degraded = {labels: count for labels, count in self._degraded.items() if labels[:2] != key}
 
     def _count(self, model: str, version: str, outcome: str, count: int) -> None:
         key = (model, version, outcome)
