@@ -42,7 +42,7 @@ def measure(bench: Faults) -> Row:
         row.targets.append(
             Target(
                 f"{count} {name}: no growth of memory",
-                grown <= max(NOISE_BYTES, MOST_BYTES * count),
+                bool(grown <= max(NOISE_BYTES, MOST_BYTES * count)),
                 f"{grown / 1e3:+.0f} kB, {slope:+.2f} bytes each",
             )
         )

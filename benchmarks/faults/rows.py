@@ -13,6 +13,7 @@ from pathlib import Path
 import gateway
 import growth
 import kills
+import poison
 import report
 from faulty import Faults
 from harness import ARRANGEMENTS, FRONT
@@ -20,6 +21,7 @@ from report import MARKS, Row
 
 ROWS: dict[str, Callable[[Faults], Row]] = {
     "kills": kills.measure,
+    "poison": poison.measure,
     "growth": growth.measure,
     "gateway": gateway.measure,
 }

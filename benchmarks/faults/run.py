@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-# Behind this folder's own modules.
-sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "pressure")]
+# Behind this folder's own modules: the other benchmarks', the pressure's, and what the tests share.
+sys.path += [str(Path(__file__).parents[2] / each) for each in ("benchmarks", "benchmarks/pressure", "tests")]
 
 from rows import main
 
