@@ -75,6 +75,51 @@ def test_shows_what_is_understood_and_what_is_ignored_of_a_model(tmp_path):
         assert expected in shown
 
 
+FALLING_BACK = """variants: {large: {}, small: {model: model.onnx}}
+fallback:
+  on: [overload, error]
+  chain: [{variant: small}, {stale: 90m}, {static: popular.json}]
+idempotent: false
+finite_outputs: true
+"""
+
+
+def test_shows_in_words_what_answers_where_a_skill_cannot(tmp_path):
+    lay_out(
+        tmp_path, {"mood/skill.yaml": FALLING_BACK, "mood/model.onnx": None, "mood/popular.json": {"y": 1}}
+    )
+    result = run(tmp_path)
+    assert result.exit_code == 0, result.output
+    shown = squeezed(result)
+    for expected in (
+        "falls back on overload or error: variant small, else its answer of up to 1.5 h ago, else popular.json",
+        "runs what may have been run is not run again NaN or an infinite number in an output is a failure",
+    ):
+        assert expected in shown
+    first, second = json.loads(run(tmp_path, "--json").stdout)
+    assert first["settings"]["fallback"]["chain"][1] == {"variant": "", "stale_s": 5400.0, "static": ""}
+    assert "fallback" not in second["settings"]
+
+
+def test_shows_that_a_skill_forbids_lesser_answers(tmp_path):
+    lay_out(tmp_path, {"mood/skill.yaml": "degrade: none\n", "mood/model.onnx": None})
+    assert "falls back never: callers get its own answer or an error" in squeezed(run(tmp_path))
+
+
+def test_a_chain_that_cannot_be_fails_with_the_line_of_each_mistake(tmp_path):
+    chain = "degrade: none\nfallback:\n  chain:\n    - {static: popular.json}\n    - {variant: small}\n"
+    result = run(lay_out(tmp_path, {"mood/skill.yaml": chain, "mood/model.onnx": None}))
+    assert result.exit_code == 1
+    shown = squeezed(result)
+    for expected in (
+        "skill.yaml:1: degrade: is none, and there is a fallback",
+        "skill.yaml:4: fallback.chain[0].static: there is no popular.json in mood",
+        "skill.yaml:5: fallback.chain[1]: is never reached",
+        "skill.yaml:5: fallback.chain[1].variant: is small, and the skill has no variants",
+    ):
+        assert expected in shown
+
+
 def test_mistakes_of_all_models_are_shown_at_once_and_fail(tmp_path):
     result = run(lay_out(tmp_path, FILES))
     assert result.exit_code == 1

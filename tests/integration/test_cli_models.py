@@ -31,6 +31,17 @@ def test_shows_what_is_inferred_of_a_model(tmp_path, profiles):
     assert "for 1 row" in result.stdout
 
 
+def test_shows_what_answers_where_a_skill_cannot(tmp_path, profiles):
+    (tmp_path / "mood").mkdir()
+    graphs.mlp(tmp_path / "mood" / "model.onnx")
+    (tmp_path / "mood" / "skill.yaml").write_text("fallback: {chain: [{stale: 30}]}")
+    result = run(profiles, tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "falls back   whatever the reason: its answer of up to 30 s ago" in result.stdout
+    (found,) = run_json(profiles, tmp_path).values()
+    assert found["fallback"]["chain"] == [{"variant": "", "stale_s": 30.0, "static": ""}]
+
+
 def test_says_why_a_model_is_not_batched(tmp_path, profiles):
     result = run(profiles, graphs.batch_mean(tmp_path / "mean.onnx"))
     assert result.exit_code == 0

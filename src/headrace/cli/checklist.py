@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from headrace.cli.chain import in_words
 from headrace.cli.tree import WIDTH, columns, counted
 from headrace.config import Tenant
 from headrace.messages import Shape
@@ -172,6 +173,14 @@ def around(config: ModelConfig) -> Iterator[Line]:
     """What else is said."""
     if len(config.variants) > 1:
         yield "variants", Text(", ".join(config.variants))
+    if config.fallback.chain:
+        yield "falls back", Text(in_words(config.fallback))
+    if not config.may_degrade:
+        yield "falls back", Text("never: callers get its own answer or an error")
+    if not config.is_idempotent:
+        yield "runs", Text("what may have been run is not run again")
+    if config.finite_outputs:
+        yield "runs", Text("NaN or an infinite number in an output is a failure")
     if config.examples:
         yield "examples", Text(str(len(config.examples)))
     for key, value in config.parameters.items():

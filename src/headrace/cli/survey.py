@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from msgspec import to_builtins
 from rich.console import Console
 from rich.text import Text
 
@@ -80,6 +81,7 @@ def described(version: ModelVersion) -> Found:
         "reason": snapshot.reason,
         "path": str(source.path),
         "backend": source.backend,
+        "fallback": to_builtins(source.config.fallback) if source.config.fallback.chain else None,
     }
     if snapshot.state is not VersionState.READY:
         crash = snapshot.crash

@@ -5,12 +5,15 @@ from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
 
+from msgspec import convert
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from headrace.cli.chain import in_words
 from headrace.cli.survey import Found
+from headrace.model_config import Fallback
 
 WIDTH = 120
 """Where no terminal says how wide it is."""
@@ -90,6 +93,8 @@ def details(found: Found) -> Table:
     grid.add_row(Text("batching", "dim"), Text("\n".join([batching, *found["notes"]])))
     runs_on = f"{counted(found['instances'], 'instance')} x {counted(found['threads'], 'thread')}"
     grid.add_row(Text("runs on", "dim"), runs_on)
+    if found["fallback"] is not None:
+        grid.add_row(Text("falls back", "dim"), Text(in_words(convert(found["fallback"], Fallback))))
     for latency in found["latencies"]:
         grid.add_row(Text("a run takes", "dim"), latencies(latency["seconds"], latency["row_elements"]))
     return grid
