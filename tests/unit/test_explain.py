@@ -35,6 +35,22 @@ CASES = {
         (30, "ran", {**RAN, "requests": 1}),
         OK,
     ],
+    "answered degraded by variant small after 31 ms, since the breaker was open: 4 ms queue, 12 ms run by itself": [
+        (5, "falls back", {"step": "variant:small", "reason": "breaker"}),
+        (30, "ran", {**RAN, "requests": 1}),
+        OK,
+    ],
+    "answered degraded by stale after 31 ms, since it failed, failed runs before that: 1": [
+        (4, "failed", {"reason": "no", "requests": 1}),
+        (5, "falls back", {"step": "stale", "reason": "error"}),
+        OK,
+    ],
+    "answered after 31 ms: 1 item, at most 4 ms queue and 12 ms run; degraded: 1": [
+        (10, "ran", {**RAN, "item": 0}),
+        (15, "refused", {"item": 1, "code": "inference_failed", "reason": "no"}),
+        (20, "falls back", {"item": 1, "step": "static", "reason": "error"}),
+        OK,
+    ],
     "refused on arrival: 142 ms expected, 60 ms allowed": [
         (0.1, "asked", {}),
         (0.2, "answered", {"status": 503, **LATE}),

@@ -14,6 +14,14 @@ REFUSED = frozenset(
     }
 )
 """Codes of errors that say that nothing was run."""
+SINCE = {
+    "overload": "too much waited",
+    "deadline": "it would have been too late",
+    "breaker": "the breaker was open",
+    "loading": "it was loading",
+    "error": "it failed",
+}
+"""Reasons to fall back, in words."""
 EXPIRED = frozenset({"timeout", "deadline_exceeded"})
 
 Told = dict[str, Any]
@@ -57,22 +65,36 @@ def summary(record: Record, now: float) -> str:
 
 
 def answered(record: Record, end: Note) -> str:
-    total = shown(after_ms(record, end))
-    if (degraded := last(record, "degraded")) is not None:
-        by, reason = degraded.numbers.get("by"), degraded.numbers.get("reason")
-        return f"answered degraded by {by} after {total}, for {reason}"
-    sentence = f"answered after {total}"
-    if how := how_run([each.numbers for each in record.notes if each.what == "ran"]):
+    sentence = f"answered after {shown(after_ms(record, end))}"
+    runs = [each.numbers for each in record.notes if each.what == "ran"]
+    fallen = last(record, "falls back")
+    if fallen is not None and "item" not in fallen.numbers:
+        step, reason = str(fallen.numbers["step"]).replace(":", " "), str(fallen.numbers["reason"])
+        since = SINCE.get(reason, reason)
+        sentence = f"answered degraded by {step} after {shown(after_ms(record, end))}, since {since}"
+        runs = runs if step.startswith("variant") else []  # of those that came to nothing
+    if how := how_run(runs):
         sentence += f": {how}"
-    refused_items = len({each.numbers["item"] for each in record.notes if is_refused_item(each)})
-    if refused_items:
-        return f"{sentence}; refused or failed: {refused_items}"
+    degraded, failed = items(record)
+    if degraded:
+        sentence += f"; degraded: {degraded}"
+    if failed:
+        return f"{sentence}; refused or failed: {failed}"
     failures = sum(each.what == "failed" for each in record.notes)
     return sentence + (f", failed runs before that: {failures}" if failures else "")
 
 
-def is_refused_item(note: Note) -> bool:
-    return note.what == "refused" and "item" in note.numbers
+def items(record: Record) -> tuple[int, int]:
+    """How many of a request's items got a lesser answer, and how many none."""
+    fates = {each.numbers["item"]: each.what for each in record.notes if is_fate(each)}
+    failed = {item for item, what in fates.items() if what == "refused"}
+    fallen = {each.numbers["item"] for each in record.notes if is_fate(each) and each.what == "falls back"}
+    return len(fallen - failed), len(failed)
+
+
+def is_fate(note: Note) -> bool:
+    """It says what becomes of an item, unless something else comes after it."""
+    return "item" in note.numbers and note.what in {"ran", "refused", "falls back"}
 
 
 def how_run(runs: list[Numbers]) -> str:
