@@ -111,6 +111,9 @@ class Settings(BaseModel):
     max_received_bytes: int = Field(default=1024 * MIB, gt=0)
     """Bytes of all request bodies that are being received or waiting; what comes on top is refused."""
 
+    max_stale_bytes: int = Field(default=64 * MIB, ge=0)
+    """Bytes of answers that are kept for skills whose fallback has a stale step; who was not asked longest goes first."""
+
     receive_timeout_s: float = Field(default=30.0, gt=0)
     """Seconds in which a request must have arrived completely."""
 

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from headrace.errors import BodiesFull, HeadraceError
+from headrace.frontends.chain import Mark
 from headrace.frontends.desk import Desk, Route
 from headrace.frontends.exchange import Exchange
 from headrace.frontends.headers import Wishes
@@ -67,6 +68,11 @@ class LeanCycle(Exchange):
         self.keep_alive = keep_alive
         if wishes is not None:
             self.wish(wishes)
+
+    def degrade(self, marks: tuple[Mark, ...]) -> None:
+        """As of Exchange; there is more to say than to most."""
+        super().degrade(marks)
+        self.be_special(self.keep_alive)
 
     def receive(self, chunk: bytes) -> HeadraceError | None:
         """A piece of the body; the reason not to receive more, or None."""

@@ -25,6 +25,7 @@ from headrace.protocol.request import Peek, RequestDecoder
 from headrace.protocol.response import ResponseEncoder
 from headrace.records import Record, Records
 from headrace.routing.entry import Entry, entry_of
+from headrace.routing.kept import KeptAnswers
 
 INFER = re.compile(rb"^/v2/models/([^/?]+)(?:/versions/([0-9]+))?/infer(?:\?.*)?$")
 MOST_ROUTES = 4096
@@ -52,7 +53,7 @@ class Head(NamedTuple):
 class Codec(NamedTuple):
     """A version's entry, and the decoder and encoder of what it takes and gives; under one spec of its model.
 
-    `terms` are those of a request that asks for nothing.
+    `terms` are those of a request that asks for nothing; `has_chain`: something else answers where it cannot.
     """
 
     model_spec: ModelSpec
@@ -61,6 +62,7 @@ class Codec(NamedTuple):
     encoder: ResponseEncoder
     config: ModelConfig
     terms: Terms
+    has_chain: bool
 
 
 class Desk:
@@ -96,6 +98,7 @@ class Desk:
         self.errors = ErrorWriter(settings.refuse_with)
         self.lag = LagWatch(settings.max_loop_lag_s, clock)
         self.records = Records(settings.explained_requests, clock, time_of_day)
+        self.kept = KeptAnswers(settings.max_stale_bytes)
         # The mutable state: what was worked out once, and the bytes of bodies that are not answered yet.
         self._routes: dict[bytes, Route | None] = {}
         self._codecs: dict[ModelVersion, Codec] = {}
@@ -134,7 +137,8 @@ class Desk:
             encoder = ResponseEncoder(entry.spec, labels)
             config = version.source.config
             usual = terms(config, self.deadline_s)
-            codec = Codec(model_spec, entry, RequestDecoder(entry.spec), encoder, config, usual)
+            decoder, has_chain = RequestDecoder(entry.spec), bool(config.fallback.chain)
+            codec = Codec(model_spec, entry, decoder, encoder, config, usual, has_chain)
             # What was swapped or unloaded since the last time is forgotten here.
             kept = {each: known for each, known in self._codecs.items() if each.accepts}
             self._codecs = {**kept, version: codec}

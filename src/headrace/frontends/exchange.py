@@ -9,8 +9,10 @@ from collections.abc import Callable
 from functools import partial
 
 from headrace.batching.ticket import Ticket
-from headrace.errors import BodiesFull, HeadraceError, InvalidRequest
+from headrace.errors import BodiesFull, HeadraceError, InvalidRequest, NotReady
 from headrace.events import RequestsFailed
+from headrace.frontends.body_chain import BodyChain
+from headrace.frontends.chain import Mark, has_chain, version_asked
 from headrace.frontends.desk import Codec, Desk, Route, note_error
 from headrace.frontends.headers import NO_WISHES, Wishes
 from headrace.frontends.responses import Response, answer_response, unexpected
@@ -24,6 +26,9 @@ from headrace.protocol.response import LARGE_JSON
 from headrace.records import Record
 from headrace.routing.entry import Entry
 
+Then = Callable[[bytes, int], None]
+Otherwise = Callable[[HeadraceError], None]
+
 
 class Exchange(ABC):
     """One infer request. `respond` is called once, unless the client goes away first."""
@@ -36,6 +41,8 @@ class Exchange(ABC):
     _codec: Codec
     _entry: Entry
     _ticket: Ticket | None = None
+    _chain: BodyChain | None = None
+    degraded: tuple[Mark, ...] = ()
     record: Record | None = None
 
     def __init__(self, desk: Desk) -> None:
@@ -67,7 +74,7 @@ class Exchange(ABC):
             self.record.note(self.desk.clock(), "answered", status=200, bytes=len(content))
         coding = self.wishes.answer_coding
         if coding is None or len(content) < self.desk.settings.compress_from_bytes:
-            self.respond(answer_response(content, header_length, self.wishes.request_id))
+            self._respond_coded(content, header_length)
         elif len(content) <= compression.DEFLATED_ON_LOOP:
             self._respond_compressed(content, header_length, coding, compression.deflate(content, coding))
         else:
@@ -76,18 +83,25 @@ class Exchange(ABC):
                 self._respond_compressed(content, header_length, coding, compressed)
 
             def respond_all_the_same(_: HeadraceError) -> None:
-                self.respond(answer_response(content, header_length, self.wishes.request_id))
+                self._respond_coded(content, header_length)
 
             Transcoding(self, transcode.DEFLATE[coding], 0, content, respond, respond_all_the_same)
 
     def _respond_compressed(
         self, content: bytes, header_length: int | None, coding: Coding, compressed: bytes
     ) -> None:
-        request_id = self.wishes.request_id
         if len(compressed) < len(content):
-            self.respond(answer_response(compressed, header_length, request_id, coding))
+            self._respond_coded(compressed, header_length, coding)
         else:
-            self.respond(answer_response(content, header_length, request_id))
+            self._respond_coded(content, header_length)
+
+    def _respond_coded(self, content: bytes, header_length: int | None, coding: Coding | None = None) -> None:
+        degraded = b", ".join(dict.fromkeys([each.header for each in self.degraded]))
+        self.respond(answer_response(content, header_length, self.wishes.request_id, coding, degraded))
+
+    def degrade(self, marks: tuple[Mark, ...]) -> None:
+        """The answer is less than what was asked, and says so."""
+        self.degraded = marks
 
     def begin_as_wished(self, route: Route, body: bytes, header_length: int | None) -> None:
         """As `begin`, where the body may be compressed."""
@@ -107,7 +121,10 @@ class Exchange(ABC):
 
         limit = self.desk.most_inflated(header_length)
         try:
-            if self.refuse_unseen(self.find(route)):
+            # Where something else may answer in its place, that needs the body.
+            if not has_chain(version_asked(self.desk.catalog, route)) and self.refuse_unseen(
+                self.find(route)
+            ):
                 return
             if len(body) <= compression.INFLATED_ON_LOOP:
                 content = compression.inflate(body, coding, min(limit, compression.INFLATED_ON_LOOP))
@@ -125,14 +142,20 @@ class Exchange(ABC):
         try:
             version = self.find(route)
             json_length = len(body) if header_length is None else header_length
-            if not self.desk.lag.is_calm and self._refuse_if_behind(version):
+            if not self.desk.lag.is_calm and self.refuse_if_behind(version):
                 return
             if json_length > LARGE_JSON and 0 <= json_length <= len(body):
+                if has_chain(version):
+                    self._chain = BodyChain(self, version, body, header_length)
                 if not self._refuse_if_full(version):
                     submit = partial(self._submit_to, route)
                     Transcoding(self, transcode.TO_BINARY, json_length, body, submit)
                 return
             self.submit(version, body, header_length)
+        except NotReady as exc:
+            if (asked := version_asked(self.desk.catalog, route)) is not None and has_chain(asked):
+                self._chain = BodyChain(self, asked, body, header_length)
+            self.fail(exc)
         except HeadraceError as exc:
             self.fail(exc)
         except Exception as exc:  # noqa: BLE001 - a fault of ours costs this request, not the connection
@@ -159,7 +182,9 @@ class Exchange(ABC):
         """
         desk = self.desk
         codec = self._codec = desk.codec(version)
-        peek = None
+        chain, peek = None, None
+        if codec.has_chain:
+            chain = self._chain = BodyChain(self, version, body, header_length)
         if codec.entry.is_pressed:
             peek = codec.decoder.peek(body, header_length)
             refusal = desk.refusal(codec, peek, self.started, self.wishes)
@@ -167,6 +192,8 @@ class Exchange(ABC):
                 self.refuse(version, refusal)
                 return
         request = self.request = codec.decoder.decode(body, header_length, peek)
+        if chain is not None:
+            chain.own = request
         ticket = desk.ticket(codec, request, self, self.started, self.wishes)
         if ticket.record is not None:
             self.record = ticket.record
@@ -177,10 +204,20 @@ class Exchange(ABC):
         self._entry, self._ticket = entry, ticket
         entry.submit(ticket)
 
+    def turn_to(self, codec: Codec, request: InferRequest) -> None:
+        """Something else than what was asked answers from now on: this request, with this codec."""
+        self._codec, self.request = codec, request
+
+    def transcode(self, body: bytes, json_length: int, then: Then, otherwise: Otherwise) -> None:
+        """Have the large JSON of a body made binary."""
+        Transcoding(self, transcode.TO_BINARY, json_length, body, then, otherwise)
+
     def end(self, part: Part) -> None:
         """The model's answer: encode it here, or elsewhere if it is large."""
         try:
-            encoder = self._codec.encoder
+            encoder, chain = self._codec.encoder, self._chain
+            if chain is not None:
+                chain.keep(part)
             if encoder.is_large(self.request, part):
                 content, header_length = encoder.encode(self.request, part, mark_json=True)
                 if header_length is not None:
@@ -188,6 +225,11 @@ class Exchange(ABC):
                     return
             else:
                 content, header_length = encoder.encode(self.request, part)
+            if chain is not None:
+                content, header_length = chain.marked(content, header_length)
+                self._chain = (
+                    None  # it holds this exchange and the body: a circle would wait for the collector
+                )
             self.respond_body(content, header_length)
         except HeadraceError as exc:
             self.fail(exc)
@@ -195,10 +237,19 @@ class Exchange(ABC):
             self.fail(unexpected(exc, self.wishes.request_id))
 
     def _respond_rendered(self, content: bytes, header_length: int) -> None:
-        self.respond_body(content, header_length or None)
+        chain, self._chain = self._chain, None
+        if chain is None:
+            self.respond_body(content, header_length or None)
+        else:
+            self.respond_body(*chain.marked(content, header_length or None))
 
     def fail(self, error: HeadraceError) -> None:
-        """Respond with an error."""
+        """Respond with an error, unless something else answers in place of what failed."""
+        if self._chain is not None:
+            last = self._chain.go_on(error)
+            if last is None:
+                return
+            error, self._chain = last, None
         response = self.desk.errors.write(error, self.wishes.request_id)
         if self.record is not None:
             note_error(self.record, self.desk.clock(), response.status, error)
@@ -206,9 +257,10 @@ class Exchange(ABC):
 
     def refuse_unseen(self, version: ModelVersion) -> bool:
         """Refuse what would be refused whatever its body holds; True if so."""
-        return self._refuse_if_behind(version) or self._refuse_if_full(version)
+        return self.refuse_if_behind(version) or self._refuse_if_full(version)
 
-    def _refuse_if_behind(self, version: ModelVersion) -> bool:
+    def refuse_if_behind(self, version: ModelVersion) -> bool:
+        """Refuse the request while the gateway itself falls behind; True if so."""
         refusal = self.desk.lag.refusal()
         if refusal is not None:
             self.refuse(version, refusal)
@@ -229,15 +281,20 @@ class Exchange(ABC):
 
     def refuse(self, version: ModelVersion, refusal: HeadraceError) -> None:
         """Respond with a refusal that no pipeline has counted."""
+        self.count_refusal(version, refusal)
+        self.fail(refusal)
+
+    def count_refusal(self, version: ModelVersion, refusal: HeadraceError) -> None:
+        """For the metrics."""
         desk, source = self.desk, version.source
         waited_s = desk.clock() - self.started
         desk.report(RequestsFailed(source.name, source.version, refusal.code, [waited_s]))
-        self.fail(refusal)
 
     def drop(self) -> None:
         """The client is gone."""
         if self.record is not None:
             self.record.note(self.desk.clock(), "left")
+        self._chain = None
         if self._ticket is not None:
             self._entry.drop(self._ticket)
 
@@ -251,8 +308,8 @@ class Transcoding:
         operation: int,
         number: int,
         body: bytes,
-        then: Callable[[bytes, int], None],
-        otherwise: Callable[[HeadraceError], None] | None = None,
+        then: Then,
+        otherwise: Otherwise | None = None,
     ) -> None:
         """`then` is called with what became of the body; `otherwise`, or the exchange's `fail`, with an error."""
         self._exchange = exchange

@@ -71,15 +71,21 @@ class ErrorWriter:
 
 
 def answer_response(
-    content: bytes, header_length: int | None, request_id: bytes | None = None, coding: Coding | None = None
+    content: bytes,
+    header_length: int | None,
+    request_id: bytes | None = None,
+    coding: Coding | None = None,
+    degraded: bytes = b"",
 ) -> Response:
-    """An infer request's answer."""
+    """An infer request's answer; `degraded` is how it is less than what was asked, as a header has it."""
     headers = [JSON]
     if header_length is not None:
         headers = [
             (b"content-type", b"application/octet-stream"),
             (b"inference-header-content-length", b"%d" % header_length),
         ]
+    if degraded:
+        headers.append((b"x-degraded", degraded))
     if coding is not None:
         headers.append((b"content-encoding", coding.encode()))
     if request_id is not None:

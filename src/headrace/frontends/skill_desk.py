@@ -55,23 +55,27 @@ class SkillDesk:
         codec = self._codecs.get(version)
         if codec is None or codec.spec is not entry.spec or codec.entry is not entry:
             spec, config = entry.spec, version.source.config
-            head = _encode(
-                {
-                    "skill": base_name(version),
-                    "variant": config.variant or None,
-                    "version": version.source.version,
-                }
-            )
             codec = SkillCodec(
                 spec,
                 entry,
                 of_model,
                 ItemReader(spec, config.steps),
                 AnswerWriter(spec, config.steps),
-                head[:-1],
+                head_of(version),
             )
             self._codecs[version] = codec
         return codec
+
+
+def head_of(version: ModelVersion) -> bytes:
+    """What an answer says of who gave it, up to the answer itself."""
+    source = version.source
+    head = {
+        "skill": base_name(version),
+        "variant": source.config.variant or None,
+        "version": source.version,
+    }
+    return _encode(head)[:-1]
 
 
 def is_first(version: ModelVersion) -> bool:

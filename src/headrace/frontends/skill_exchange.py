@@ -1,21 +1,25 @@
 """One request for a skill: its items, a ticket each, and their answers once all are there."""
 
+from typing import NamedTuple
+
 import msgspec
 
 from headrace.admission.forecast import arrival_of
 from headrace.batching.ticket import Ticket
-from headrace.errors import HeadraceError, InvalidRequest
+from headrace.errors import HeadraceError, InvalidRequest, NotReady
 from headrace.frontends.asgi import AsgiExchange
+from headrace.frontends.chain import Mark, has_chain, version_asked
 from headrace.frontends.desk import Codec, Route
 from headrace.frontends.responses import unexpected
-from headrace.frontends.skill_bodies import read_body
-from headrace.frontends.skill_desk import SkillCodec, SkillDesk
+from headrace.frontends.skill_bodies import Body, read_body
+from headrace.frontends.skill_chain import ItemChain, read_for_others
+from headrace.frontends.skill_desk import SkillCodec, SkillDesk, head_of
 from headrace.frontends.skill_items import MOST_NUMBERS_BYTES, Item
 from headrace.lifecycle.version import ModelVersion
-from headrace.messages import InferRequest
 from headrace.parts import Part
 from headrace.protocol.parameters import NOTHING_ASKED
 from headrace.protocol.request import Peek
+from headrace.records import Record
 from headrace.routing.entry import Entry
 
 _encode = msgspec.json.Encoder().encode
@@ -32,10 +36,12 @@ class SkillExchange(AsgiExchange):
         self._content_type = content_type
         self._variant = variant
         self._version = version
-        # The mutable state: the items' tickets, and their answers or errors as far as they have come.
-        self._codec_of_skill: SkillCodec | None = None
-        self._tickets: list[Ticket] = []
+        # The mutable state: what was asked, the tickets that stand for the items, their answers or errors as far as they
+        # have come, and by whom those were given that are less than what was asked.
+        self._asked: ModelVersion | None = None
+        self._waiting: list[tuple[Entry, Ticket]] = []
         self._answers: list[bytes | HeadraceError | None] = []
+        self._lesser: dict[int, Lesser] = {}
         self._missing = 0
         self._is_many = False
 
@@ -50,75 +56,118 @@ class SkillExchange(AsgiExchange):
     def begin(self, route: Route, body: bytes, header_length: int | None) -> None:  # noqa: ARG002 - as of Exchange
         """Read the items and queue them, or fail."""
         try:
-            version = self.find(route)
-            if self.refuse_unseen(version):
+            version = self._asked = self.find(route)
+            # What may be answered by something else has to be read.
+            is_refused = self.refuse_if_behind if self._falls_back(version) else self.refuse_unseen
+            if is_refused(version):
                 return
-            codec = self._codec_of_skill = self._skills.codec(version)
+            codec = self._skills.codec(version)
             content = read_body(route.model, self._content_type, body, codec.reader.readers)
-            self._is_many = content.is_many
-            most = self.desk.settings.max_batch_size
-            if len(content.items) > most:
-                raise InvalidRequest(
-                    f"the request has {len(content.items)} items, and at most {most} are taken"
-                )
+            self._take(content)
             if len(body) > MOST_NUMBERS_BYTES:
                 codec.reader.check_numbers(content.items)
             self._queue(version, codec, content.items)
+        except NotReady as exc:
+            self._begin_unready(route, body, exc)
         except HeadraceError as exc:
             self.fail(exc)
         except Exception as exc:  # noqa: BLE001 - a fault of ours costs this request, not the connection
             self.fail(unexpected(exc, self.wishes.request_id))
 
+    def _begin_unready(self, route: Route, body: bytes, error: HeadraceError) -> None:
+        """What was asked cannot answer now: each item falls back, if there is something to fall back to."""
+        version = self._asked = version_asked(self.desk.catalog, Route(route.model, self._version))
+        try:
+            if version is None or not self._falls_back(version):
+                self.fail(error)
+            elif not self.refuse_if_behind(version):
+                content = read_for_others(self._skills, version, self._content_type, body)
+                self._take(content)
+                self._fail_each(
+                    [self._reply(version, at, item) for at, item in enumerate(content.items)], error
+                )
+        except HeadraceError as exc:
+            self.fail(exc)
+        except Exception as exc:  # noqa: BLE001 - as in begin
+            self.fail(unexpected(exc, self.wishes.request_id))
+
+    def _falls_back(self, version: ModelVersion) -> bool:
+        """Whoever asks for a variant by its name wants that one."""
+        return self._variant is None and has_chain(version)
+
+    def _take(self, content: Body) -> None:
+        self._is_many = content.is_many
+        most = self.desk.settings.max_batch_size
+        if len(content.items) > most:
+            raise InvalidRequest(f"the request has {len(content.items)} items, and at most {most} are taken")
+        self._answers = [None] * len(content.items)
+
     def _queue(self, version: ModelVersion, codec: SkillCodec, items: list[Item]) -> None:
-        requests: list[InferRequest | HeadraceError] = []
-        for item in items:
+        replies: list[ItemReply] = []
+        tickets: list[Ticket] = []
+        for at, item in enumerate(items):
             try:
-                requests.append(codec.reader.read(item))
+                request = codec.reader.read(item)
             except HeadraceError as exc:
-                requests.append(exc)
-        self._answers = [each if isinstance(each, HeadraceError) else None for each in requests]
-        tickets = [
-            self.desk.ticket(
-                codec.of_model,
-                each,
-                ItemReply(self, at),
-                self.started,
-                self.wishes,
-                at if self._is_many else None,
+                self._answers[at] = exc
+                continue
+            reply = self._reply(version, at, item)
+            reply.turn_to(codec)
+            if reply.chain is not None:
+                reply.chain.own = request
+            replies.append(reply)
+            tickets.append(
+                self.desk.ticket(codec.of_model, request, reply, self.started, self.wishes, reply.number)
             )
-            for at, each in enumerate(requests)
-            if isinstance(each, InferRequest)
-        ]
         if len(tickets) > 1 and (refusal := ask_together(codec.entry, tickets)) is not None:
-            self.refuse(version, refusal)
+            if self._falls_back(version):
+                self.count_refusal(version, refusal)
+                self._fail_each(replies, refusal)
+            else:
+                self.refuse(version, refusal)
             return
         self._missing = len(tickets)
-        self._tickets = tickets
+        self._waiting = [(codec.entry, each) for each in tickets]
         if not tickets:
             self._finish()
         for ticket in tickets:
             codec.entry.submit(ticket)
 
-    def item_done(self, index: int, answer: bytes | HeadraceError) -> None:
+    def _reply(self, version: ModelVersion, at: int, item: Item) -> "ItemReply":
+        reply = ItemReply(self, at, at if self._is_many else None)
+        if self._falls_back(version):
+            reply.chain = ItemChain(self._skills, version, item, reply, self.started, self.wishes)
+        return reply
+
+    def _fail_each(self, replies: list["ItemReply"], error: HeadraceError) -> None:
+        self._missing = len(replies)
+        for each in replies:
+            each.fail(error)
+
+    def wait_for_item(self, entry: Entry, ticket: Ticket) -> None:
+        """An item waits for something else now."""
+        self._waiting.append((entry, ticket))
+        entry.submit(ticket)
+
+    def item_done(self, index: int, answer: bytes | HeadraceError, lesser: "Lesser | None" = None) -> None:
         """An item's answer or error has come."""
         self._answers[index] = answer
+        if lesser is not None:
+            self._lesser[index] = lesser
         self._missing -= 1
         if not self._missing:
             self._finish()
 
-    def write(self, part: Part) -> bytes:
-        """An item's answer as JSON."""
-        assert self._codec_of_skill is not None, "tickets come from its reader"
-        return self._codec_of_skill.writer.write(part)
-
     def _finish(self) -> None:
-        answers = self._answers
-        assert self._codec_of_skill is not None, "there are answers"
-        head = self._codec_of_skill.head
+        answers, lesser = self._answers, self._lesser
+        assert self._asked is not None, "there are answers"
+        if lesser:
+            self.degrade(tuple(lesser[at].mark for at in sorted(lesser)))
         if not self._is_many:
             (only,) = answers
             if isinstance(only, bytes):
-                self.respond_body(b'%b,"answer":%b}' % (head, only), None)
+                degraded = b',"degraded":%b' % lesser[0].mark.json if lesser else b""
+                self.respond_body(b'%b%b,"answer":%b}' % (self._head(), degraded, only), None)
             elif only is not None:
                 self.fail(only)
             return
@@ -126,34 +175,95 @@ class SkillExchange(AsgiExchange):
         if errors and len(errors) == len(answers):
             self.fail(errors[0])
             return
+        degraded = b""
+        if lesser:
+            each_mark = [lesser[at].mark.json if at in lesser else b"null" for at in range(len(answers))]
+            degraded = b',"degraded":[%b]' % b",".join(each_mark)
         shown = [each if isinstance(each, bytes) else item_error(each) for each in answers]
-        self.respond_body(b'%b,"answers":[%b]}' % (head, b",".join(shown)), None)
+        self.respond_body(b'%b%b,"answers":[%b]}' % (self._head(), degraded, b",".join(shown)), None)
+
+    def _head(self) -> bytes:
+        """Who answered: what was asked, unless something else gave all the answers there are."""
+        assert self._asked is not None, "there are answers"
+        heads = {
+            self._lesser[at].head if at in self._lesser else None
+            for at, each in enumerate(self._answers)
+            if isinstance(each, bytes)
+        }
+        other = heads.pop() if len(heads) == 1 else None
+        if other is not None:
+            return other
+        if self._asked.pipeline.spec.outputs:
+            return self._skills.codec(self._asked).head
+        return head_of(self._asked)
 
     def drop(self) -> None:
         """The client is gone: items that wait are not run."""
         super().drop()  # the body may still be with the transcoder
-        if self._codec_of_skill is not None:
-            for ticket in self._tickets:
-                self._codec_of_skill.entry.drop(ticket)
+        for entry, ticket in self._waiting:
+            entry.drop(ticket)
+
+
+class Lesser(NamedTuple):
+    """Of an item whose answer is less than what was asked: how, and what the answer says of who gave it."""
+
+    mark: Mark
+    head: bytes
 
 
 class ItemReply:
-    """Where one item's answer goes."""
+    """Where one item's answer goes. `number` is which it is, if there are several."""
 
-    def __init__(self, exchange: SkillExchange, index: int) -> None:
+    chain: ItemChain | None = None
+    _codec: SkillCodec | None = None
+
+    def __init__(self, exchange: SkillExchange, index: int, number: int | None) -> None:
         self._exchange = exchange
         self._index = index
+        self.number = number
+
+    @property
+    def record(self) -> Record | None:
+        """As of ItemCaller."""
+        record = self._exchange.record
+        return record if record is None or self.number is None else record.of(item=self.number)
+
+    def turn_to(self, codec: SkillCodec) -> None:
+        """As of ItemCaller."""
+        self._codec = codec
+
+    def wait_for(self, entry: Entry, ticket: Ticket) -> None:
+        """As of ItemCaller."""
+        self._exchange.wait_for_item(entry, ticket)
+
+    def give(self, content: bytes, head: bytes) -> None:
+        """As of ItemCaller."""
+        chain, self.chain = self.chain, None
+        lesser = None
+        if chain is not None and (mark := chain.mark) is not None:
+            chain.report()
+            lesser = Lesser(mark, head)
+        self._exchange.item_done(self._index, content, lesser)
 
     def end(self, part: Part) -> None:
+        assert self._codec is not None, "whoever submits the ticket says who reads its answer"
         try:
-            answer: bytes | HeadraceError = self._exchange.write(part)
+            if self.chain is not None:
+                self.chain.keep(part)
+            content = self._codec.writer.write(part)
         except HeadraceError as exc:
-            answer = exc
+            self.fail(exc)
         except Exception as exc:  # noqa: BLE001 - one answer's fault must not cost its batch-mates theirs
-            answer = unexpected(exc, self._exchange.wishes.request_id)
-        self._exchange.item_done(self._index, answer)
+            self.fail(unexpected(exc, self._exchange.wishes.request_id))
+        else:
+            self.give(content, self._codec.head)
 
     def fail(self, error: HeadraceError) -> None:
+        if self.chain is not None:
+            last = self.chain.go_on(error)
+            if last is None:
+                return
+            error, self.chain = last, None
         self._exchange.item_done(self._index, error)
 
 

@@ -146,6 +146,12 @@ class ResponseEncoder:
         return b'%b"parameters":{"binary_data_size":%d%b}},' % (opening, nbytes, mark)
 
 
+def with_parameters(content: bytes, header_length: int | None, parameters: Mapping[str, str]) -> Body:
+    """An answer with parameters of its own; arguments and what comes out as of Body."""
+    piece = b'{"parameters":%b,' % encode_values(parameters)
+    return piece + content[1:], None if header_length is None else header_length + len(piece) - 1
+
+
 def render_classes(name: str, shape: Shape, texts: list[str], *, is_binary: bool) -> tuple[bytes, bytes]:
     """A classified output's JSON, and what follows it where it is binary."""
     described = {"name": name, "datatype": Datatype.BYTES, "shape": shape}
