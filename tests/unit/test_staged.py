@@ -10,6 +10,7 @@ from headrace.admission.forecast import Arrival
 from headrace.batching.ticket import Ticket
 from headrace.errors import DeadlineInfeasible, HeadraceError
 from headrace.messages import Datatype
+from headrace.records import Record
 from headrace.routing.staged import Staged
 
 STEPS = {"inputs": {"photo": {"kind": "image", "to": "x"}}}
@@ -75,3 +76,18 @@ def test_the_first_stage_has_to_make_the_target_and_all_know_whose_the_request_i
     staged._run_model(ticket, [{"x": ("FP32", (2,), bytes(8))}])
     (inner,) = of_model.tickets
     assert (inner.target, inner.deadline, inner.tenant, inner.level) == (6.0, 6.0, "acme", 2)
+
+
+def test_what_is_written_down_of_a_request_says_at_which_stage():
+    before, of_model = Stage(), Stage()
+    blobs = photos([b"one"])
+    ticket = Ticket(
+        request(shapes=((1,),), tensors=(blobs,), nbytes=len(blobs)), Client(), arrived=1.0, deadline=6.0
+    )
+    ticket.record = Record("a", "m", 1.0)
+    staged = Staged(of_model, before, STEPS)
+    staged.submit(ticket)
+    staged._run_model(ticket, [{"x": ("FP32", (2,), bytes(8))}])
+    for stage in (before, of_model):
+        stage.tickets[0].record.note(2.0, "ran")
+    assert [each.numbers for each in ticket.record.notes] == [{"stage": "before"}, {"stage": "model"}]
