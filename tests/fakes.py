@@ -74,6 +74,10 @@ def ticket(
     return ClientTicket(request(value, rows, **more), arrived, deadline)
 
 
+NO_ROWS = np.zeros((0, WIDTH), FP32)
+"""What a golden run is given."""
+
+
 class PuppetChannel:
     """An instance that runs its oldest batch when told to: it doubles the rows. Stands in for execution's Channel."""
 
@@ -85,6 +89,7 @@ class PuppetChannel:
         self._in_flight: dict[int, tuple[int, InFlight, np.ndarray]] = {}
         self._sent = 0
         self.is_closed = False
+        self.golden_runs = 0
         self.given: list[list[float]] = []  # the first element of each row, batch by batch
         self.begun: list[list[float]] = []  # the same of those it ran, or was running when it was lost
 
@@ -114,7 +119,19 @@ class PuppetChannel:
     def send_golden(self, batch: InFlight) -> None:
         assert self.credits, "a batch is sent only with a credit"
         self._sent += 1
-        self._in_flight[self._sent] = (self._free.pop(), batch, np.zeros((0, WIDTH), FP32))
+        self._in_flight[self._sent] = (self._free.pop(), batch, NO_ROWS)
+        self.golden_runs += 1
+
+    @property
+    def is_golden_next(self) -> bool:
+        """What ends next is a golden run."""
+        return self._in_flight[min(self._in_flight)][2] is NO_ROWS
+
+    @property
+    def next_rows(self) -> list[float]:
+        """The first element of each row of the batch that ends next."""
+        values: list[float] = self._in_flight[min(self._in_flight)][2][:, 0].tolist()
+        return values
 
     def finish_golden(self, seconds: float = 0.0) -> None:
         """The golden inputs, if they are what runs, went well."""
@@ -182,8 +199,10 @@ class Path:
         max_queue_bytes: int = 1 << 20,
         config: ModelConfig = NOTHING_SAID,
         trust: Trust = NO_DOUBT,
+        golden_cost: int | None = None,
     ) -> None:
         self.clock = clock
+        self._golden_cost = golden_cost
         self.spec = spec or model()
         self.events: list[Event] = []
         limits = Limits(max_queue_bytes, max_rows, config, trust=trust)
@@ -197,7 +216,8 @@ class Path:
         """A worker is there with idle instances; returns the first."""
         self.channels = [PuppetChannel(self.pipeline.dispatch, self.clock) for _ in range(instances)]
         self.all_channels += self.channels
-        self.pipeline.attach(self.channels, self.spec, LatencyModel(known))
+        known_of = LatencyModel(known)
+        self.pipeline.attach(self.channels, self.spec, known_of, golden_cost=self._golden_cost)
         return self.channels[0]
 
     def add_worker(self) -> PuppetChannel:
@@ -213,9 +233,9 @@ class Path:
         self.channels.remove(channel)
         self.pipeline.detach([channel])
 
-    def lose_worker(self) -> None:
+    def lose_worker(self, *, is_own_doing: bool = False) -> None:
         """It died: as the supervisor tells the pipeline."""
-        self.pipeline.detach(self.channels)
+        self.pipeline.detach(self.channels, is_own_doing=is_own_doing)
         self.channels = []
 
     def submit(

@@ -98,7 +98,8 @@ def test_neighbours_of_a_row_that_raises_get_their_answers(server: RunningServer
     values = [1.0, 2.0, RAISING, 3.0, 4.0]
     for value, answer in zip(values, together(server, values), strict=True):
         if value == RAISING:
-            assert (answer.status, answer.error) == (500, "told to fail")
+            poisoned = "model 'faulty' fails on this request, and not on others: told to fail"
+            assert (answer.status, answer.error) == (422, poisoned)
         else:
             assert_answered(answer, value)
     assert deaths_of(server) == 0

@@ -69,7 +69,9 @@ class Case:
         self.permit = batch.permit
         self.size = len(tickets)
         # The mutable state: how far it has come.
-        self.inquiry: Inquiry[Ticket, HeadraceError] = Inquiry(tickets, error)
+        # Who failed alone is run once more like anybody else: it may have been a bad moment of the variant's.
+        ran = max(2, len(batch.tickets))
+        self.inquiry: Inquiry[Ticket, HeadraceError] = Inquiry(tickets, error, ran=ran)
         self.passed = 0
         self.awaits_golden = False
 
@@ -177,7 +179,9 @@ class Guard:
     def begin_golden(self, batch: Batch, now: float) -> None:
         """That batch is the golden run."""
         self._golden = batch
-        batch.permit = self.permit(now)
+        # Closed, it is about a request and not about the variant.
+        is_on_trial = self._shown is BreakerState.HALF_OPEN
+        batch.permit = self.permit(now) if is_on_trial else EXCLUDED
 
     def next_part(self, now: float) -> tuple[Case, list[Ticket]] | None:
         """Who is to be run next for what is looked into; whose deadline has passed hears so."""
@@ -206,6 +210,8 @@ class Guard:
             self._look_at(batch.case, now)
         else:
             self._record(batch.permit, outcome, now)
+            if batch.permit is not EXCLUDED and batch.permit.is_trial:
+                self._client.wake()  # there is leave for the next one
 
     def failed(self, batch: Batch, error: HeadraceError, now: float) -> None:
         """A batch failed: look into it, or into a part of it."""
@@ -218,7 +224,7 @@ class Guard:
             self._client.refuse(alive, error)  # nobody looks into it any more
             return
         if case is not None:
-            case.inquiry.failed(alive, error)
+            case.inquiry.failed(alive, error, ran=len(batch.tickets))
         elif not alive:
             self._record(batch.permit, Outcome.EXCLUDED, now)
             return
