@@ -337,6 +337,10 @@ MISTAKES = {
         "outputs: {l: {labels: [good, bad]}}\nexamples: [{input: {x: [1]}, answer: {l: god}}]",
         "2: examples[0].answer.l: is god, which is no label; did you mean good?",
     ),
+    "a key like no name": (
+        "'|text': 1\n'[key]': 2",
+        "2: [key]: unknown key; there are format, ",
+    ),
     "a tab": ("inputs:\n\ttext: 1", "2: a tab cannot indent YAML: use spaces"),
     "broken YAML": ("a: [1", "1: this is not YAML: "),
     "two colons": ("a: b: c", "1: this is not YAML: a second ': ' in one line"),

@@ -54,7 +54,7 @@ def validated(tree: Tree) -> tuple[SkillFile, list[Mistake], set[Path]]:
     except ValidationError as exc:
         errors = exc.errors(include_url=False)
     mistakes = [mistake(tree, error) for error in errors]
-    left_out = {entry(plain(error["loc"])) for error in errors}
+    left_out = {entry(place(error["loc"], data)) for error in errors}
     return SkillFile.model_validate(without(data, left_out)), mistakes, left_out
 
 
@@ -82,8 +82,19 @@ def without(value: Any, left_out: set[Path], here: Path = ()) -> Any:
 
 
 def mistake(tree: Tree, error: ErrorDetails) -> Mistake:
-    path = plain(error["loc"])
+    path = place(error["loc"], tree.data)
     return Mistake(tree.line(path), path, sentence(error))
+
+
+def place(loc: tuple[str | int, ...], data: Any) -> Path:
+    """`plain`, where keys may look like what pydantic says of alternatives: those in the file are the file's."""
+    path: Path = ()
+    for each in loc:
+        is_there = isinstance(each, int) or (isinstance(data, dict) and each in data)
+        if is_there or plain((each,)):
+            path = (*path, each)
+            data = data[each] if is_there else None
+    return path
 
 
 def plain(loc: tuple[str | int, ...]) -> Path:
