@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from headrace.cli.main import main
 from headrace.testing import RunningServer, run_server
+from tests.integration import graphs
 from tests.integration.process import eventually, free_port
 from tests.integration.wire import Wire, dumps, message, tensor
 
@@ -32,6 +33,12 @@ def own(tmp_path_factory: pytest.TempPathFactory, profiles: Path, switch: Path) 
     (folder / "picky.fake").write_text(json.dumps({"error_value": 13}))
     (folder / "slow.fake").write_text(json.dumps({"seconds": 0.1}))
     (folder / "moody.fake").write_text(json.dumps({"switch": str(switch)}))
+    graphs.times(folder / "skill" / "large.onnx", 2.0)
+    graphs.times(folder / "skill" / "small.onnx", 3.0)
+    (folder / "skill" / "skill.yaml").write_text(
+        "variants: {large: {model: large.onnx}, small: {model: small.onnx}}\n"
+        "fallback: {on: [breaker], chain: [{stale: 1h}, {variant: small}]}\n"
+    )
     with run_server([folder], profile_dir=profiles) as running:
         yield running
 
@@ -135,6 +142,25 @@ def test_a_request_whose_deadline_passed_is_told_so(own, wire, switch):
     assert explained(wire, "expired")["summary"].startswith("its deadline passed after ")
 
 
+@pytest.fixture
+def opened(wire: Wire) -> Iterator[None]:
+    """The skill's breaker is open."""
+    assert wire.post("/v1/breakers/skill", {"state": "open"}).status == 200
+    yield
+    wire.post("/v1/breakers/skill", {"state": "auto"})
+
+
+def test_a_lesser_answer_is_told_with_the_steps_that_were_tried(wire, opened):
+    pair = {"inputs": [tensor("x", "FP32", [1, 2], [1, 2])]}
+    answer = wire.infer("skill", pair, {"x-request-id": "degraded"})
+    assert (answer.status, answer.json()["outputs"][0]["data"]) == (200, [3, 6])
+    told = explained(wire, "degraded")
+    assert told["summary"].startswith("answered degraded by variant small after ")
+    assert ", since the breaker was open: " in told["summary"]
+    assert noted(told, "passed over")[0]["step"] == "stale"
+    assert noted(told, "read")[-1]["model"] == "skill.small"
+
+
 @pytest.mark.parametrize(
     ("model", "content", "status"),
     [("nothing", body(), 404), ("swift", {"inputs": []}, 400), ("swift", b"{", 400)],
@@ -163,14 +189,14 @@ def test_a_client_that_left_is_told_so(own, wire):
 
 
 def test_each_item_of_a_skill_is_told_by_its_number(wire):
-    items = [{"x": [value, 1, 1, 1]} for value in (1, 13, 1)]
+    items = [{"x": [value, 1, 1, 1]} for value in (1, 13, 1)] + [{"x": "no numbers"}]
     assert wire.post("/v1/skills/picky", {"items": items}, {"x-request-id": "items"}).status == 200
     told = explained(wire, "items")
     assert [each["item"] for each in noted(told, "read")] == [0, 1, 2]
     assert {each["item"] for each in noted(told, "ran")} == {0, 2}
-    assert [each["item"] for each in noted(told, "refused")] == [1]
+    assert sorted(each["item"] for each in noted(told, "refused")) == [1, 3]
     assert told["summary"].startswith("answered after ")
-    assert told["summary"].endswith("refused or failed: 1")
+    assert told["summary"].endswith("refused or failed: 2")
 
 
 def test_large_json_is_told_with_its_way_through_the_transcoder(wire):

@@ -92,8 +92,9 @@ def detail(name: str, value: Any) -> str:
     """A number with its unit, a text with its name."""
     if isinstance(value, bool):
         value = "yes" if value else "no"
-    if name.endswith("_ms"):
-        return f"{name.removesuffix('_ms').replace('_', ' ')} {value:g} ms"
+    for unit in ("ms", "s"):
+        if name.endswith(f"_{unit}"):
+            return f"{name.removesuffix(f'_{unit}').replace('_', ' ')} {value:g} {unit}"
     return f"{name.replace('_', ' ')} {value}"
 
 

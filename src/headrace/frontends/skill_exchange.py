@@ -110,6 +110,9 @@ class SkillExchange(AsgiExchange):
                 request = codec.reader.read(item)
             except HeadraceError as exc:
                 self._answers[at] = exc
+                if self.record is not None and self._is_many:
+                    part = self.record.of(item=at)
+                    part.note(self.desk.clock(), "refused", code=exc.code, reason=str(exc))
                 continue
             reply = self._reply(version, at, item)
             reply.turn_to(codec)
