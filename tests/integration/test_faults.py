@@ -48,7 +48,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def server(folder: Path, profiles: Path) -> Iterator[RunningServer]:
     """One worker instance, so that who comes together travels together."""
-    with run_server([folder], profile_dir=profiles, instances=1, hang_floor_s=0.5) as running:
+    settings = {"instances": 1, "hang_floor_s": 0.5, "deadline_s": 30}
+    with run_server([folder], profile_dir=profiles, **settings) as running:
         yield running
 
 
