@@ -34,6 +34,7 @@ HeadraceError
 What each becomes on the wire is one table: protocol/status.py.
 """
 
+import copyreg
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -43,6 +44,10 @@ class HeadraceError(Exception):
 
     code: ClassVar[str] = "internal"
     numbers: Mapping[str, float] = {}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Made anew of its message: most are not made of what they say, so that a copy or pickle would be of no use."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class InvalidRequest(HeadraceError):

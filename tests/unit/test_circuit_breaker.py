@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import pickle
 import subprocess
 import sys
 import threading
@@ -150,6 +151,15 @@ def test_the_refusal_says_why_and_when_to_come_again(backend):
         == "the circuit breaker of _ask is open: 3 runs in a row failed (ConnectionError); it is tried again in 40 s"
     )
     assert refused.value.retry_after_s == 40
+
+
+def test_a_refusal_reaches_another_process_whole(backend):
+    """Of one that cannot be read, a pool of processes is broken."""
+    backend.fail()
+    with pytest.raises(CircuitOpen) as refused:
+        backend.ask()
+    there = pickle.loads(pickle.dumps(refused.value))
+    assert (type(there), str(there), there.retry_after_s) == (CircuitOpen, str(refused.value), 60)
 
 
 def test_one_breaker_guards_several_functions_and_has_a_name():
