@@ -78,7 +78,9 @@ class Client:
         if answer.is_ok:
             return content
         if not (isinstance(content, dict) and "code" in content):
-            raise click.ClickException(f"{self._url} has no such endpoint: is it headrace, and as new as this?")
+            raise click.ClickException(
+                f"{self._url} has no such endpoint: is it headrace, and as new as this?"
+            )
         raise click.ClickException(content["error"])
 
     def ready_model(self, name: str | None) -> str:
