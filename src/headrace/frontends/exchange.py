@@ -267,13 +267,17 @@ class Exchange(ABC):
         return refusal is not None
 
     def _refuse_if_full(self, version: ModelVersion) -> bool:
-        codec = self.desk.codec(version)
-        if not codec.entry.is_pressed:
-            return False
-        refusal = self.desk.refusal(codec, self.unseen(codec), self.started, self.wishes)
+        refusal = self.refusal_unseen(version)
         if refusal is not None:
             self.refuse(version, refusal)
         return refusal is not None
+
+    def refusal_unseen(self, version: ModelVersion) -> HeadraceError | None:
+        """The reason to refuse the request whatever its body holds, or None."""
+        codec = self.desk.codec(version)
+        if not codec.entry.is_pressed:
+            return None
+        return self.desk.refusal(codec, self.unseen(codec), self.started, self.wishes)
 
     def unseen(self, codec: Codec) -> Peek:
         """What is known of a request before its body is looked at."""

@@ -16,6 +16,7 @@ from headrace.frontends.skill_chain import ItemChain, read_for_others
 from headrace.frontends.skill_desk import SkillCodec, SkillDesk, head_of
 from headrace.frontends.skill_items import MOST_NUMBERS_BYTES, Item
 from headrace.lifecycle.version import ModelVersion
+from headrace.messages import InferRequest
 from headrace.parts import Part
 from headrace.protocol.parameters import NOTHING_ASKED
 from headrace.protocol.request import Peek
@@ -57,9 +58,11 @@ class SkillExchange(AsgiExchange):
         """Read the items and queue them, or fail."""
         try:
             version = self._asked = self.find(route)
-            # What may be answered by something else has to be read.
-            is_refused = self.refuse_if_behind if self._falls_back(version) else self.refuse_unseen
-            if is_refused(version):
+            if self.refuse_if_behind(version):
+                return
+            if (refusal := self.refusal_unseen(version)) is not None:
+                self.count_refusal(version, refusal)
+                self._fall_back(version, body, refusal)
                 return
             codec = self._skills.codec(version)
             content = read_body(route.model, self._content_type, body, codec.reader.readers)
@@ -68,24 +71,24 @@ class SkillExchange(AsgiExchange):
                 codec.reader.check_numbers(content.items)
             self._queue(version, codec, content.items)
         except NotReady as exc:
-            self._begin_unready(route, body, exc)
+            self._fall_back(version_asked(self.desk.catalog, Route(route.model, self._version)), body, exc)
         except HeadraceError as exc:
             self.fail(exc)
         except Exception as exc:  # noqa: BLE001 - a fault of ours costs this request, not the connection
             self.fail(unexpected(exc, self.wishes.request_id))
 
-    def _begin_unready(self, route: Route, body: bytes, error: HeadraceError) -> None:
-        """What was asked cannot answer now: each item falls back, if there is something to fall back to."""
-        version = self._asked = version_asked(self.desk.catalog, Route(route.model, self._version))
+    def _fall_back(self, version: ModelVersion | None, body: bytes, error: HeadraceError) -> None:
+        """What was asked cannot answer: each item falls back, if there is something to fall back to."""
+        self._asked = version
         try:
             if version is None or not self._falls_back(version):
                 self.fail(error)
             elif not self.refuse_if_behind(version):
                 content = read_for_others(self._skills, version, self._content_type, body)
                 self._take(content)
-                self._fail_each(
-                    [self._reply(version, at, item) for at, item in enumerate(content.items)], error
-                )
+                is_known = bool(version.pipeline.spec.outputs)
+                codec = self._skills.codec(version) if is_known else None
+                self._fail_each([reply for reply, _ in self._read(version, codec, content.items)], error)
         except HeadraceError as exc:
             self.fail(exc)
         except Exception as exc:  # noqa: BLE001 - as in begin
@@ -102,30 +105,41 @@ class SkillExchange(AsgiExchange):
             raise InvalidRequest(f"the request has {len(content.items)} items, and at most {most} are taken")
         self._answers = [None] * len(content.items)
 
-    def _queue(self, version: ModelVersion, codec: SkillCodec, items: list[Item]) -> None:
-        replies: list[ItemReply] = []
-        tickets: list[Ticket] = []
+    def _read(
+        self, version: ModelVersion, codec: SkillCodec | None, items: list[Item]
+    ) -> list[tuple["ItemReply", InferRequest | None]]:
+        """Where the answers of the items go, and the items as the codec reads them, if there is one.
+
+        Those that it cannot read have their errors for answers.
+        """
+        found: list[tuple[ItemReply, InferRequest | None]] = []
+        falls_back, request = self._falls_back(version), None
         for at, item in enumerate(items):
-            try:
-                request = codec.reader.read(item)
-            except HeadraceError as exc:
-                self._answers[at] = exc
-                if self.record is not None and self._is_many:
-                    part = self.record.of(item=at)
-                    part.note(self.desk.clock(), "refused", code=exc.code, reason=str(exc))
-                continue
-            reply = self._reply(version, at, item)
-            reply.turn_to(codec)
-            if reply.chain is not None:
+            reply = ItemReply(self, at, at if self._is_many else None)
+            if codec is not None:
+                try:
+                    request = codec.reader.read(item)
+                except HeadraceError as exc:
+                    self._answers[at] = exc
+                    continue
+                reply.turn_to(codec)
+            if falls_back:
+                reply.chain = ItemChain(self._skills, version, item, reply, self.started, self.wishes)
                 reply.chain.own = request
-            replies.append(reply)
-            tickets.append(
-                self.desk.ticket(codec.of_model, request, reply, self.started, self.wishes, reply.number)
-            )
+            found.append((reply, request))
+        return found
+
+    def _queue(self, version: ModelVersion, codec: SkillCodec, items: list[Item]) -> None:
+        found = self._read(version, codec, items)
+        tickets = [
+            self.desk.ticket(codec.of_model, request, reply, self.started, self.wishes, reply.number)
+            for reply, request in found
+            if request is not None
+        ]
         if len(tickets) > 1 and (refusal := ask_together(codec.entry, tickets)) is not None:
             if self._falls_back(version):
                 self.count_refusal(version, refusal)
-                self._fail_each(replies, refusal)
+                self._fail_each([reply for reply, _ in found], refusal)
             else:
                 self.refuse(version, refusal)
             return
@@ -136,14 +150,10 @@ class SkillExchange(AsgiExchange):
         for ticket in tickets:
             codec.entry.submit(ticket)
 
-    def _reply(self, version: ModelVersion, at: int, item: Item) -> "ItemReply":
-        reply = ItemReply(self, at, at if self._is_many else None)
-        if self._falls_back(version):
-            reply.chain = ItemChain(self._skills, version, item, reply, self.started, self.wishes)
-        return reply
-
     def _fail_each(self, replies: list["ItemReply"], error: HeadraceError) -> None:
         self._missing = len(replies)
+        if not replies:
+            self._finish()
         for each in replies:
             each.fail(error)
 
