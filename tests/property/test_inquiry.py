@@ -107,13 +107,30 @@ def test_one_culprit_is_found_in_two_runs_a_halving_and_everybody_else_passes(ba
     assert one.inquiry.runs <= 2 * ceil(log2(size))
 
 
-@given(st.sampled_from([16, 32, 64]).flatmap(lambda b: st.tuples(st.just(b), st.integers(0, b - 2))))
-def test_two_culprits_side_by_side_are_found_too(batch):
-    size, first = batch
-    one = Batch(size, {first, first + 1})
+@pytest.mark.parametrize("size", [16, 32])
+def test_of_culprits_side_by_side_up_to_half_of_the_batch_all_are_found_and_the_others_pass(size):
+    for many in range(1, size // 2 + 1):
+        for first in range(size - many + 1):
+            one = Batch(size, range(first, first + many))
+            one.finish()
+            assert set(one.found(is_alone=True)) == one.culprits
+            assert len(one.passed) == size - many
+
+
+def test_while_a_part_is_out_that_may_earn_runs_nobody_is_given_up():
+    one = Batch(8, {0, 2})
+    one.begin(), one.begin()
+    for failing in ([0, 1, 2, 3], [0, 1]):  # the right half takes long
+        one.end(one.out.index(failing))
+        one.begin(), one.begin()
+    for failing in ([0], [2, 3]):
+        one.end(one.out.index(failing))
+    assert one.out == [[4, 5, 6, 7], [1]]
+    assert one.begin() is False, "no run is left"
+    assert one.inquiry.found == [(0, [0], True)]
     one.finish()
-    assert sorted(one.found(is_alone=True)) == [first, first + 1]
-    assert len(one.passed) == size - 2
+    assert sorted(one.found(is_alone=True)) == [0, 2]
+    assert sorted(one.passed) == [1, 3, 4, 5, 6, 7]
 
 
 @given(st.sampled_from([16, 32, 64]).flatmap(lambda b: st.tuples(st.just(b), *[st.integers(0, b - 1)] * 2)))
