@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import failing
 import gateway
 import growth
 import kills
@@ -21,6 +22,7 @@ from report import MARKS, Row
 
 ROWS: dict[str, Callable[[Faults], Row]] = {
     "kills": kills.measure,
+    "failing": failing.measure,
     "poison": poison.measure,
     "growth": growth.measure,
     "gateway": gateway.measure,
