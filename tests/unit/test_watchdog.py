@@ -18,7 +18,7 @@ def ended_at(sights, *, ticks=100, tick_s=TICK_S, starved_of_tick=0.0):
 
 
 def hanging(*, usual_s, done=0):
-    return lambda now: {"instance": Sight(done, now, usual_s)}
+    return lambda now: {0: Sight(done, now, usual_s)}
 
 
 @pytest.mark.parametrize(("usual_s", "after_s"), [(0.01, 2.0), (0.2, 2.0), (1.0, 10.0), (0.0, 10.0)])
@@ -40,16 +40,16 @@ def test_an_instance_that_is_idle_never_hangs():
 
 
 def test_an_instance_that_gets_something_done_does_not_hang_however_old_its_run_seems():
-    assert ended_at(lambda now: {"instance": Sight(int(now / TICK_S), 60.0, 0.01)}) is None
+    assert ended_at(lambda now: {0: Sight(int(now / TICK_S), 60.0, 0.01)}) is None
 
 
 def test_a_run_that_has_just_begun_does_not_count_for_the_one_before_it():
-    assert ended_at(lambda now: {"instance": Sight(0, now % 1.0, 0.01)}) is None
+    assert ended_at(lambda now: {0: Sight(0, now % 1.0, 0.01)}) is None
 
 
 def test_one_instance_hangs_while_another_goes_on():
     def sights(now):
-        return {"well": Sight(int(now / TICK_S), 0.1, 0.01), "ill": Sight(3, now, 0.01)}
+        return {0: Sight(int(now / TICK_S), 0.1, 0.01), 1: Sight(3, now, 0.01)}
 
     assert ended_at(sights) is not None
 
@@ -57,7 +57,7 @@ def test_one_instance_hangs_while_another_goes_on():
 def test_a_gateway_that_stood_still_takes_no_run_for_hanging():
     watchdog = Watchdog(2.0, 10.0)
     looks = [(0.0, 0.0), (0.5, 0.5), (60.0, 60.0)]
-    assert [watchdog.look(now, {"i": Sight(0, age, 0.01)}, 0.0) for now, age in looks] == [None] * 3
+    assert [watchdog.look(now, {0: Sight(0, age, 0.01)}, 0.0) for now, age in looks] == [None] * 3
 
 
 def test_a_worker_that_gets_no_core_is_given_as_much_longer():

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,10 @@ def device_weight(source: Source, settings: Settings) -> float:
 
 
 def trust_in(source: Source) -> Trust:
-    """What is thought of a version whose runs fail: its breaker opens. Not so of the transcoder, which all share, and of
-    transforms, which fail by items, for what the items hold."""
+    """What is thought of a version whose runs fail: its breaker opens.
+
+    Not so of the transcoder, which all share, and of transforms, which fail by items, for what the items hold.
+    """
     if source.backend in {TRANSFORM, TRANSCODER}:
         return NO_DOUBT
     return Trust(BreakerPolicy(), source.config.is_idempotent)
@@ -263,10 +265,10 @@ class ModelVersion:
 
     def _hangs(self, seat: Seat, worker: Worker) -> str | None:
         """Why it is to be ended, if it hangs."""
-        sights: dict[Hashable, Sight] = {}
-        for channel in worker.channels:
+        sights: dict[int, Sight] = {}
+        for at, channel in enumerate(worker.channels):
             if (oldest := self.pipeline.oldest_run_s([channel])) is not None:
-                sights[channel] = Sight(channel.done, *oldest)
+                sights[at] = Sight(channel.done, *oldest)
         return seat.watchdog.look(self._clock(), sights, starved_s(worker.pid) if sights else 0.0)
 
     def _workers(self) -> list[Worker]:

@@ -4,7 +4,7 @@ A gateway that stands still sees nothing meanwhile, and a worker that got no cor
 against a run. So a machine that stalls, or is overloaded, is not taken for a model that hangs.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 HANGS_AFTER = 10
@@ -39,15 +39,15 @@ class Watchdog:
         self._unknown_floor_s = unknown_floor_s
         # The mutable state: the last look, and for how long, as far as it counts, each instance has done nothing.
         self._at = self._starved_s = 0.0
-        self._done: dict[Hashable, int] = {}
-        self._still_s: dict[Hashable, float] = {}
+        self._done: dict[int, int] = {}
+        self._still_s: dict[int, float] = {}
 
-    def look(self, now: float, sights: Mapping[Hashable, Sight], starved_s: float) -> str | None:
+    def look(self, now: float, sights: Mapping[int, Sight], starved_s: float) -> str | None:
         """The reason to end the worker, as a predicate, or None.
 
         Args:
             now: seconds.
-            sights: of the instances that run something.
+            sights: of the instances that run something, by their number.
             starved_s: seconds so far in which the worker could run and got no core.
         """
         step_s = max(0.0, min(now - self._at, LONGEST_STEP_S) - max(0.0, starved_s - self._starved_s))
