@@ -30,8 +30,10 @@ CASES = {
         (30, "refused", {"item": 1, "code": "poisoned", "reason": "no"}),
         OK,
     ],
-    "answered after 31 ms: 4 ms queue, 12 ms run by itself, failed runs before that: 1": [
+    "answered after 31 ms: 4 ms queue, 12 ms run by itself, runs in vain before that: 1": [
+        (5, "sent", {"requests": 4}),
         (10, "failed", {"reason": "no", "requests": 4}),
+        (15, "sent", {"requests": 1}),
         (30, "ran", {**RAN, "requests": 1}),
         OK,
     ],
@@ -40,7 +42,8 @@ CASES = {
         (30, "ran", {**RAN, "requests": 1}),
         OK,
     ],
-    "answered degraded by stale after 31 ms, since it failed, failed runs before that: 1": [
+    "answered degraded by stale after 31 ms, since it failed, runs in vain before that: 1": [
+        (3, "sent", {"requests": 1}),
         (4, "failed", {"reason": "no", "requests": 1}),
         (5, "falls back", {"step": "stale", "reason": "error"}),
         OK,

@@ -11,7 +11,6 @@ WORDS = {
     "sent": "sent to be run",
     "ran": "run ended",
     "failed": "run failed",
-    "lost": "worker lost",
     "expired": "deadline passed while it ran",
     "left": "client went away",
 }

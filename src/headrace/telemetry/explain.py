@@ -22,6 +22,8 @@ SINCE = {
     "error": "it failed",
 }
 """Reasons to fall back, in words."""
+COUNTS = {"sent": 1, "ran": -1}
+"""What is sent and does not run to its end is run in vain: it failed, or its worker died."""
 EXPIRED = frozenset({"timeout", "deadline_exceeded"})
 
 Told = dict[str, Any]
@@ -80,8 +82,13 @@ def answered(record: Record, end: Note) -> str:
         sentence += f"; degraded: {degraded}"
     if failed:
         return f"{sentence}; refused or failed: {failed}"
-    failures = sum(each.what == "failed" for each in record.notes)
-    return sentence + (f", failed runs before that: {failures}" if failures else "")
+    in_vain = 0 if has_items(record) else sum(COUNTS.get(each.what, 0) for each in record.notes)
+    return sentence + (f", runs in vain before that: {in_vain}" if in_vain > 0 else "")
+
+
+def has_items(record: Record) -> bool:
+    """It has items, each with a story of its own."""
+    return any("item" in each.numbers for each in record.notes)
 
 
 def items(record: Record) -> tuple[int, int]:
