@@ -392,6 +392,9 @@ class ModelVersion:
     def _on_exit(self, worker: Worker, death: Death) -> None:
         if worker is self._probe:
             self._probe = None
+            if death.trace:
+                reason = f"the process that measured it {death.reason}"
+                self._crash = Crash(reason, time.time(), death.trace)
             return
         seat = self._seat_of(worker)
         if self.state is not VersionState.UNLOADING and (death.trace or not seat.refusal):
