@@ -37,10 +37,11 @@ class SkillExchange(AsgiExchange):
         self._content_type = content_type
         self._variant = variant
         self._version = version
-        # The mutable state: what was asked, the tickets that stand for the items, their answers or errors as far as they
-        # have come, and by whom those were given that are less than what was asked.
+        # The mutable state: what was asked, the tickets that stand for the items, where their answers go, their answers or
+        # errors as far as they have come, and by whom those were given that are less than what was asked.
         self._asked: ModelVersion | None = None
         self._waiting: list[tuple[Entry, Ticket]] = []
+        self._replies: list[ItemReply] = []
         self._answers: list[bytes | HeadraceError | None] = []
         self._lesser: dict[int, Lesser] = {}
         self._missing = 0
@@ -121,11 +122,13 @@ class SkillExchange(AsgiExchange):
                     request = codec.reader.read(item)
                 except HeadraceError as exc:
                     self._answers[at] = exc
+                    reply.note_unread(exc, self.desk.clock())
                     continue
                 reply.turn_to(codec)
             if falls_back:
                 reply.chain = ItemChain(self._skills, version, item, reply, self.started, self.wishes)
                 reply.chain.own = request
+                self._replies.append(reply)
             found.append((reply, request))
         return found
 
@@ -173,6 +176,7 @@ class SkillExchange(AsgiExchange):
 
     def _finish(self) -> None:
         answers, lesser = self._answers, self._lesser
+        self._let_go()
         assert self._asked is not None, "there are answers"
         if lesser:
             self.degrade(tuple(lesser[at].mark for at in sorted(lesser)))
@@ -215,6 +219,13 @@ class SkillExchange(AsgiExchange):
         super().drop()  # the body may still be with the transcoder
         for entry, ticket in self._waiting:
             entry.drop(ticket)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Of what holds the items, and would be held in a circle until the collector comes."""
+        for each in self._replies:
+            each.chain = None
+        self._replies = []
 
 
 class Lesser(NamedTuple):
@@ -240,6 +251,11 @@ class ItemReply:
         """As of ItemCaller."""
         record = self._exchange.record
         return record if record is None or self.number is None else record.of(item=self.number)
+
+    def note_unread(self, error: HeadraceError, now: float) -> None:
+        """Write down that the item cannot be read; of an only one the request's own answer says so."""
+        if self.number is not None and (record := self.record) is not None:
+            record.note(now, "refused", code=error.code, reason=str(error))
 
     def turn_to(self, codec: SkillCodec) -> None:
         """As of ItemCaller."""
