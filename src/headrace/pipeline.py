@@ -12,16 +12,16 @@ from math import inf
 
 from msgspec.structs import replace
 
-from headrace.admission.device import GRACE_S, OVERDUE, Device
-from headrace.admission.forecast import Arrival, Pace, arrival_of, expected_s, fair_ahead_s
-from headrace.admission.gate import admit
+from headrace.admission.device import Device
+from headrace.admission.entrance import Entrance
+from headrace.admission.forecast import Arrival, Pace
+from headrace.admission.instances import Instances, overdue_at, too_slow_s
 from headrace.admission.outlook import Outlook
 from headrace.batching.assemble import failures, has_rows, place_inputs, read_outputs
 from headrace.batching.batch import Batch
-from headrace.batching.fairness import Flow, FlowOrder, shares
-from headrace.batching.latency import LatencyModel, cost_bucket
+from headrace.batching.fairness import FlowOrder, shares
+from headrace.batching.latency import LatencyModel
 from headrace.batching.policy import (
-    OF_TIGHTEST,
     Candidates,
     is_worth_staging,
     window_of_turn,
@@ -29,7 +29,6 @@ from headrace.batching.policy import (
 from headrace.batching.queue import LEAST, Lane, RequestQueue, lane_of
 from headrace.batching.ticket import State, Ticket
 from headrace.errors import (
-    DeadlineInfeasible,
     HeadraceError,
     InferenceFailed,
     InvalidItem,
@@ -50,18 +49,10 @@ from headrace.model_config import NOTHING_SAID, ModelConfig
 from headrace.parts import BatchOutputs, Part
 
 NANOSECONDS = 1e-9
-OF_A_PROMISE = 1.3
-"""So much longer than predicted the slowest in a hundred take, simulated behind a queue of 300 ms."""
 LAST_PART = 0.1
 """Of a long run, in which the next batch is staged behind it: the way to the gateway and back is shorter, mostly."""
 EXPLORE_EVERY = 64
 """Batches, while there is a backlog, of which one is of twice the rows that are thought to be worth it."""
-OF_USUAL, SLOWER_S = 3.0, 0.05
-"""A run that takes so many times what nearly all take, and so much longer, is slow."""
-UNKNOWN_RUN_S = 2.0
-"""In place of that where nothing is known of how long runs take."""
-MOST_AWAY, GRACE_AWAY_S = 2.0, 1.0
-"""A worker that is started again is waited for while it does not take so many times longer than before, and so much more."""
 LONG_RUN_S, LEARN_EVERY = 1e-3, 8
 """After a run longer than this the forecast is made anew, else after so many: there are thousands a second of them."""
 
@@ -118,8 +109,6 @@ class Pipeline:
         self._loop = asyncio.get_running_loop()
         # The mutable state: what waits, who serves, and the two callbacks that may be pending on the loop.
         config = limits.config
-        self._has_policies = config.has_policies
-        self._last_level = max((*config.levels, config.default_level))
         level_shares = shares(
             {*config.levels, config.default_level},
             {level: policy.share for level, policy in config.levels.items()},
@@ -130,20 +119,26 @@ class Pipeline:
         self._token = None
         if device is not None and limits.is_scheduled:
             self._token = device.join(self, limits.weight, config.latency_p99_s)
-        self._guard = Guard((spec.name, spec.version), limits.trust, self, clock, report)
         self._outlook = Outlook(self._token.tightest_beside if self._token is not None else nobody)
-        self._channels: list[Instance] = []
+        self._instances = Instances(self._outlook, clock)
+        name = (spec.name, spec.version)
+        self._guard = Guard(name, limits.trust, self, clock, report)
+        self._entrance = Entrance(
+            name,
+            (limits.max_queue_bytes, config),
+            (self._queue, self._order),
+            self._outlook,
+            self._instances,
+            self._guard,
+            clock,
+        )
         self._threads = 1
         self._dispatch_pending = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = inf
-        self._has_staged = False
         self._nearly_done: asyncio.TimerHandle | None = None
         self._suspect: Batch | None = None
         self.batches_done = 0
-        # Since when nobody serves, and how long it took the last time until somebody did.
-        self._away_since: float | None = clock()
-        self._return_s: float | None = None
 
     @property
     def latency(self) -> LatencyModel:
@@ -165,7 +160,7 @@ class Pipeline:
         self._guard.force(state)
 
     def snapshot(self) -> Snapshot:
-        running = sum(1 for channel in self._channels for _ in channel.in_flight())
+        running = sum(1 for _ in self._instances.batches())
         return Snapshot(self._queue.waiting + len(self._guard.waiting), self._queue.nbytes, running)
 
     @property
@@ -176,161 +171,31 @@ class Pipeline:
     @property
     def is_pressed(self) -> bool:
         """A request may have to be refused: its envelope is worth a look before its data is decoded."""
-        queue, outlook = self._queue, self._outlook
-        return (
-            outlook.is_late(queue.rows, queue.alone, outlook.allowed.least)
-            or not self._channels
-            or self._guard.is_refusing
-        )
+        return self._entrance.is_pressed
+
+    def refusal(self, arrival: Arrival) -> HeadraceError | None:
+        """The reason not to take such a request in now, or None: as of Entrance."""
+        return self._entrance.refusal(arrival)
 
     def submit(self, ticket: Ticket) -> None:
         """Take a ticket in, or refuse it at once."""
-        queue, outlook, nbytes = self._queue, self._outlook, ticket.request.nbytes
-        # Whether there may be a reason to refuse costs next to nothing; which it is is found out where there is.
-        refusal = None
-        if self._has_policies or queue.nbytes + nbytes > self._limits.max_queue_bytes:
-            refusal = self._bounds(ticket.level, nbytes)
-        allowed_s = ticket.target - ticket.arrived
-        if allowed_s < outlook.allowed.least:
-            outlook.allowed.observe(allowed_s, ticket.arrived)
-        if ticket.level < self._last_level and self._is_possible(ticket, allowed_s):
-            outlook.tight.observe(allowed_s, ticket.arrived)
-        if refusal is None and self._guard.is_wary:
-            refusal = self._guard.refusal(ticket.request)
-        if refusal is None and (not self._channels or outlook.is_late(queue.rows, queue.alone, allowed_s)):
-            refusal = self.refusal(arrival_of(ticket))
-        if ticket.record is not None:
-            self._note_arrival(ticket)
+        refusal = self._entrance.refusal_of(ticket)
         if refusal is not None:
             self.refuse([ticket], refusal)
             return
-        queue.add(ticket)
+        self._queue.add(ticket)
         if not self._dispatch_pending:
             # One dispatch a tick: whatever else this tick brings travels along.
             self._dispatch_pending = True
             self._loop.call_soon(self.dispatch)
 
-    def _is_possible(self, ticket: Ticket, allowed_s: float) -> bool:
-        """Short runs of others help it: a run just begun and its own can be over in time."""
-        request = ticket.request
-        return self._upper(request.group.cost, request.rows) <= OF_TIGHTEST * allowed_s
+    def holds_until(self) -> list[float]:
+        """For the device: as of Instances."""
+        return self._instances.holds_until()
 
-    def refusal(self, arrival: Arrival) -> HeadraceError | None:
-        """The reason not to take such a request in now, or None.
-
-        Nothing is refused while nothing waits and an instance is idle: were l(b) ever believed too long for all
-        deadlines, no run would correct it. What the skill promises and the server's own deadline are never shorter than two
-        runs, as far as the second begins before the deadline passes: who waits for nothing but what runs is taken in. What
-        has expired already is answered so by the queue.
-        """
-        if (refusal := self._bounds(arrival.level, arrival.nbytes)) is not None:
-            return refusal
-        now = self._clock()
-        if arrival.target - now < self._outlook.allowed.least:
-            self._outlook.allowed.observe(arrival.target - arrival.arrived, now)
-        if self._guard.is_wary and (refusal := self._guard.refusal(None)) is not None:
-            return refusal
-        if not self._channels:
-            return self._refusal_while_away(arrival, now)
-        is_idle = not self._queue.waiting and any(channel.is_idle for channel in self._channels)
-        if is_idle or arrival.deadline <= now or self._may_be_late(arrival.level):
-            return None
-        expected = self._expected_s(arrival, now)
-        allowed = arrival.target - now
-        if not arrival.is_asked:
-            run_s = self._upper(arrival.cost, arrival.rows)
-            two_runs_s = min(arrival.deadline - now, run_s) + run_s
-            if expected <= two_runs_s:
-                return None
-            if arrival.target < arrival.deadline:
-                # No deadline ends what breaks a promise, which is of 99 in 100; the forecast is of most.
-                expected *= OF_A_PROMISE
-        if expected <= allowed:
-            return None
-        return DeadlineInfeasible(self.spec.name, expected, max(0.0, allowed))
-
-    def _refusal_while_away(self, arrival: Arrival, now: float) -> HeadraceError | None:
-        """Nobody serves: it may wait until somebody does again, if that is in time, as far as the last time tells."""
-        if self._return_s is None or self._away_since is None or arrival.deadline <= now:
-            return None
-        since_s, spec = now - self._away_since, self.spec
-        if since_s > MOST_AWAY * self._return_s + GRACE_AWAY_S:
-            reason = f"its worker is being started again, and has not come back for {since_s:.1f} s"
-            return NotReady(spec.name, spec.version, reason)
-        expected = max(0.0, self._return_s - since_s) + self._upper(arrival.cost, arrival.rows)
-        allowed = arrival.target - now
-        if expected <= allowed:
-            return None
-        reason = (
-            f"its worker is being started again, which takes {expected * 1e3:.0f} ms more, and "
-            f"{max(0.0, allowed) * 1e3:.0f} ms are allowed"
-        )
-        return NotReady(spec.name, spec.version, reason)
-
-    def _note_arrival(self, ticket: Ticket) -> None:
-        """Write down what the forecast sees; for a request that somebody may ask about."""
-        assert ticket.record is not None, "asked for by the caller"
-        now, arrival = self._clock(), arrival_of(ticket)
-        numbers: dict[str, float | int] = {
-            "waiting": self._queue.waiting,
-            "rows_waiting": self._queue.rows,
-            "rows": arrival.rows,
-            "allowed_ms": round((ticket.target - now) * 1e3, 3),
-        }
-        if self._channels:
-            numbers["expected_ms"] = round(self._expected_s(arrival, now) * 1e3, 3)
-        ticket.record.note(now, "asked", **numbers)
-
-    def _bounds(self, level: int, nbytes: int) -> HeadraceError | None:
-        """The reason why so many bytes more do not fit, or None."""
-        limits, queue = self._limits, self._queue
-        most = limits.config.policy(level).max_queue_size if self._has_policies else 0
-        return admit(
-            self.spec.name,
-            nbytes,
-            queue.nbytes,
-            limits.max_queue_bytes,
-            queue.waiting_at(level) if most else 0,
-            most,
-        )
-
-    def _may_be_late(self, level: int) -> bool:
-        """What waited too long there is served all the same."""
-        return self._has_policies and self._limits.config.policy(level).on_timeout == "delay"
-
-    def _expected_s(self, arrival: Arrival, now: float) -> float:
-        """Seconds until such a request would be answered."""
-        queue, outlook = self._queue, self._outlook
-        flow = Flow(arrival.level, arrival.tenant, cost_bucket(arrival.cost))
-        row_s = outlook.row_seconds(arrival.cost)
-        ahead, alone = queue.rows_ahead(flow, arrival.deadline)
-        others_s = alone_s = alone * outlook.upper(arrival.cost, 1)
-        if queue.rows > ahead and queue.is_shared:
-            backlog = {
-                each: sum(lane.rows * outlook.row_seconds(lane.group.cost) for lane in lanes)
-                for each, lanes in queue.backlog().items()
-            }
-            own_s = (ahead + arrival.rows) * row_s + alone_s
-            order = self._order
-            others_s += fair_ahead_s(own_s, flow, backlog, order.tenant_weight, order.level_weight)
-        return self._free_s(now) + expected_s(
-            ahead,
-            arrival.rows,
-            outlook.cap(arrival.cost),
-            partial(self._upper, arrival.cost),
-            others_s,
-            outlook.pace,
-            is_filled=not queue.is_shared and ahead >= outlook.cap(arrival.cost),
-        )
-
-    def _free_s(self, now: float) -> float:
-        """Seconds until an instance can begin another run."""
-        ends = (self._expected_end(channel) for channel in self._channels)
-        return max(0.0, min(ends, default=now) - now)
-
-    def _upper(self, cost: int, rows: int) -> float:
-        """Upper bound of a run, 0 while nothing is known."""
-        return self._outlook.upper(cost, rows)
+    def oldest_run_s(self, channels: Iterable[Instance]) -> tuple[float, float] | None:
+        """For the watchdog: as of Instances."""
+        return self._instances.oldest_run_s(channels)
 
     def drop(self, ticket: Ticket) -> None:
         """The client is gone: the ticket is not run if it still waits."""
@@ -343,45 +208,38 @@ class Pipeline:
     def dispatch(self) -> None:
         """Send what waits to the instances that are free, the idle ones first."""
         self._dispatch_pending = False
-        if self._has_staged:
-            self._note_begun()
+        instances = self._instances
+        if instances.has_staged:
+            instances.note_begun()
         guard = self._guard
         if guard.has_work:
             self._send_for_guard()
         if self._queue.waiting:
             self._expire()
-            for channel in self._channels:
+            for channel in instances:
                 while channel.is_idle and self._queue.waiting and self._send_to(channel):
                     pass
-            for channel in self._channels:
+            for channel in instances:
                 while self._queue.waiting and channel.credits and self._send_to(channel):
                     pass
         if self._token is not None:
             self._token.pass_on()
 
-    def holds_until(self) -> list[float]:
-        """For each instance that runs something: when it holds its cores no longer, whatever comes."""
-        held = []
-        for channel in self._channels:
-            if not channel.is_idle:
-                since, seconds = self._running(channel)
-                held.append(since + OVERDUE * seconds + GRACE_S)
-        return held
-
     def _send_for_guard(self) -> None:
         """What has to be run to know who is at fault goes before what waits."""
         guard, now = self._guard, self._clock()
-        for channel in self._channels:
+        for channel in self._instances:
             if self._suspect is not None or not channel.is_idle:
                 continue
             if guard.wants_golden(now):
                 cost = guard.golden_cost or 0
-                if self._has_leave(self._upper(cost, 1), now):
+                if self._has_leave(self._outlook.upper(cost, 1), now):
                     golden = Batch(self, [], cost, now)
-                    golden.expected_s = self._upper(cost, 1)
+                    golden.rows = 1
+                    golden.expected_s = self._outlook.upper(cost, 1)
                     guard.begin_golden(golden, now)
                     channel.send_golden(golden)
-            elif (size := guard.next_size()) is not None and self._has_leave(self._upper(*size), now):
+            elif (size := guard.next_size()) is not None and self._has_leave(self._outlook.upper(*size), now):
                 found = guard.next_part(now)
                 if found is not None:
                     case, tickets = found
@@ -392,30 +250,6 @@ class Pipeline:
     def _has_leave(self, seconds: float, now: float) -> bool:
         """For a run of the guard's; not to be repeated if it is not used."""
         return self._token is None or self._token.take(seconds, now, now)
-
-    def _note_begun(self) -> None:
-        """What was staged behind a run that has ended runs now."""
-        now = self._clock()
-        self._has_staged = False
-        for channel in self._channels:
-            for at, batch in enumerate(channel.in_flight()):
-                if at:
-                    self._has_staged = True
-                elif isinstance(batch, Batch):
-                    batch.begins = min(batch.begins, now)
-
-    def _running(self, channel: Instance) -> tuple[float, float]:
-        """Since when the channel has been busy, and how long what it was given takes; now and 0 if it is idle."""
-        batches = [each for each in channel.in_flight() if isinstance(each, Batch)]
-        if not batches:
-            return self._clock(), 0.0
-        # Not what was expected when they were sent: more may be known by now.
-        return batches[0].begins, sum(self._upper(each.cost, each.rows) for each in batches)
-
-    def _expected_end(self, channel: Instance) -> float:
-        """When the channel should be done with what it was given."""
-        since, seconds = self._running(channel)
-        return since + seconds
 
     def attach(
         self,
@@ -437,22 +271,19 @@ class Pipeline:
         if self.spec.inputs and (spec.inputs, spec.outputs) != (self.spec.inputs, self.spec.outputs):
             self.refuse_all(NotReady(spec.name, spec.version, "the model is another one now"))
         self.spec = spec
-        self._channels = list(channels)
+        self._instances.put(channels)
         self._threads = threads
         if self._token is not None:
             self._token.cores = float(threads)
-        self._outlook.pace = Pace(len(self._channels))
+        self._outlook.pace = Pace(len(self._instances))
         self.latency = latency
-        now = self._clock()
-        if self._away_since is not None:
-            self._return_s, self._away_since = max(0.0, now - self._away_since), None
-        self._guard.worker_ready(golden_cost, now)
+        self._guard.worker_ready(golden_cost, self._clock())
         self.dispatch()
 
     def extend(self, channels: Iterable[Instance]) -> None:
         """One more worker of the same model is ready."""
-        self._channels += channels
-        self._outlook.pace = Pace(len(self._channels))
+        self._instances.add(channels)
+        self._outlook.pace = Pace(len(self._instances))
         self.dispatch()
 
     def respec(self, spec: ModelSpec) -> None:
@@ -479,11 +310,8 @@ class Pipeline:
             is_own_doing: what it ran made it end, and nobody from outside: a crash, or a run that hung.
         """
         gone = list(channels)
-        was_there = bool(self._channels)
-        self._channels = [each for each in self._channels if each not in gone]
         now = self._clock()
-        if was_there and not self._channels:
-            self._away_since = now
+        if self._instances.remove(gone):
             self._guard.worker_lost(f"its worker {reason}", now)
         for channel in gone:
             for at, batch in enumerate(channel.close()):
@@ -518,7 +346,8 @@ class Pipeline:
     def close(self, error: HeadraceError | None = None) -> None:
         """No more work: whoever waits, or is still being run, gets the error, or hears that the server exits."""
         error = error or ServerExiting()
-        channels, self._channels = self._channels, []
+        channels = list(self._instances)
+        self._instances.remove(channels)
         for channel in channels:
             for batch in channel.close():
                 assert isinstance(batch, Batch), "channels of a pipeline carry its batches"
@@ -530,14 +359,6 @@ class Pipeline:
                 timer.cancel()
         if self._token is not None:
             self._token.leave()
-
-    def oldest_run_s(self, channels: Iterable[Instance]) -> tuple[float, float] | None:
-        """For the watchdog: seconds since the oldest batch there began, and seconds it was expected to take."""
-        batches = [batch for channel in channels for batch in channel.in_flight() if isinstance(batch, Batch)]
-        if not batches:
-            return None
-        oldest = min(batches, key=lambda batch: batch.begins)
-        return self._clock() - oldest.begins, self._upper(oldest.cost, oldest.rows)
 
     def retry_or_refuse(self, tickets: list[Ticket], error: HeadraceError) -> None:
         """Give each ticket one more try, travelling alone; those that had theirs get the error.
@@ -575,7 +396,7 @@ class Pipeline:
             self._stop_joining(batch)
             return
         self._clear(batch)
-        self._note_run(batch, done.started * NANOSECONDS, seconds)
+        batch.note_run(done.started * NANOSECONDS, seconds)
         answered = self._hand_out(batch, BatchOutputs(self.spec.outputs, arrays), failed)
         self._learn_of(batch, done, self._judge(batch, seconds, failed), answered)
 
@@ -614,6 +435,7 @@ class Pipeline:
         self._outlook.pace.observe(batch.tickets[0].arrived, done.ended * NANOSECONDS, batch.expected_s, now)
         if seconds > LONG_RUN_S or not self.batches_done % LEARN_EVERY:
             self._learn()
+        part = self._device.part(self._threads) if self._device is not None else 1.0
         self._report(
             BatchDone(
                 self.spec.name,
@@ -624,7 +446,7 @@ class Pipeline:
                 seconds,
                 (done.started - done.received) * NANOSECONDS,
                 (done.sent - done.ended) * NANOSECONDS,
-                self._device_time(batch, seconds),
+                batch.shares(seconds * part, is_shared=self._queue.is_shared),
                 batch.padding,
             )
         )
@@ -645,22 +467,8 @@ class Pipeline:
 
     def _outcome(self, batch: Batch, seconds: float) -> Outcome:
         """Whether a run that went well was slow, by l(b) as it was known before."""
-        usual_s = self._upper(batch.cost, batch.rows)
+        usual_s = self._outlook.upper(batch.cost, batch.rows)
         return Outcome.SLOW if usual_s and seconds > too_slow_s(usual_s) else Outcome.OK
-
-    def _note_run(self, batch: Batch, started: float, seconds: float) -> None:
-        """Write down how it went, for those that somebody may ask about."""
-        for ticket in batch.tickets:
-            if ticket.record is not None:
-                ticket.record.note(
-                    started + seconds,
-                    "ran",
-                    run_ms=round(seconds * 1e3, 3),
-                    queue_ms=round((started - ticket.arrived) * 1e3, 3),
-                    usual_ms=round(batch.expected_s * 1e3, 3),
-                    requests=len(batch.tickets),
-                    rows=batch.rows,
-                )
 
     def _stop_joining(self, batch: Batch) -> None:
         """Outputs have other rows than went in, as no probe has seen: nobody can tell whose they are."""
@@ -685,18 +493,6 @@ class Pipeline:
             for ticket in batch.tickets:
                 self._queue.charge(lane_of(ticket).flow, ticket.request.rows * more_s)
 
-    def _device_time(self, batch: Batch, seconds: float) -> tuple[tuple[str, int, float], ...]:
-        """Whose the device's time was: tenant, cost of a row, seconds."""
-        if self._device is not None:
-            seconds *= self._device.part(self._threads)
-        if not self._queue.is_shared or not batch.rows:
-            return ((batch.tickets[0].tenant, batch.cost, seconds),)
-        rows: dict[tuple[str, int], int] = {}
-        for ticket in batch.tickets:
-            whose = (ticket.tenant, ticket.request.group.cost)
-            rows[whose] = rows.get(whose, 0) + ticket.request.rows
-        return tuple((*whose, seconds * count / batch.rows) for whose, count in rows.items())
-
     def _send_to(self, channel: Instance) -> bool:
         """Send one batch, if now is the time for it; False if not."""
         now = self._clock()
@@ -705,16 +501,16 @@ class Pipeline:
         candidates = self._queue.candidates(self._next_run_s)
         if candidates is None:
             return False
-        if candidates.is_suspect and not all(each.is_idle for each in self._channels):
+        if candidates.is_suspect and not self._instances.are_idle:
             return False  # should it end the worker once more, nobody else goes with it
         cost = candidates.group.cost
         row_s = self._outlook.row_seconds(cost)
         cap = self._cap_for(candidates)
         rows = self._queue.waiting_rows(candidates, cap)
-        seconds = self._upper(cost, rows)
+        seconds = self._outlook.upper(cost, rows)
         if not self._may_send(channel, candidates, rows, cap, now):
             return False
-        begins = now if channel.is_idle else self._expected_end(channel)
+        begins = now if channel.is_idle else self._instances.expected_end(channel)
         if candidates.deadline < begins + seconds + self._way_s:
             tickets = self._take_window(candidates, cap, begins)
         else:
@@ -730,7 +526,7 @@ class Pipeline:
     def _place_and_send(self, channel: Instance, batch: Batch, asked_s: float | None = None) -> None:
         """Lay the batch out and send it. `asked_s`: seconds that leave was asked for, if not for its own."""
         tickets = batch.tickets
-        batch.expected_s = self._upper(batch.cost, batch.rows)
+        batch.expected_s = self._outlook.upper(batch.cost, batch.rows)
         if self._token is not None and asked_s is not None:
             self._token.charge(batch.expected_s - asked_s)  # fewer rows go than leave was asked for
         try:
@@ -753,11 +549,7 @@ class Pipeline:
                 earliest = ticket.deadline
             if ticket.record is not None:
                 ticket.record.note(self._clock(), "sent", requests=len(batch.tickets), rows=batch.rows)
-        self._set_alarm(max(earliest, self._overdue_at(batch)))
-
-    def _overdue_at(self, batch: Batch) -> float:
-        """When its run has taken far longer than such runs do."""
-        return batch.begins + (too_slow_s(batch.expected_s) if batch.expected_s else UNKNOWN_RUN_S)
+        self._set_alarm(max(earliest, overdue_at(batch)))
 
     def _cap_for(self, candidates: Candidates) -> int:
         """Rows of the next batch at most: where more waits than two batches, and nothing else, only throughput counts."""
@@ -776,18 +568,18 @@ class Pipeline:
     def _may_send(self, channel: Instance, candidates: Candidates, rows: int, cap: int, now: float) -> bool:
         """Whether so many rows go now: an idle instance takes what waits, if it has the device's leave."""
         cost, token = candidates.group.cost, self._token
-        seconds = self._upper(cost, rows)
+        seconds = self._outlook.upper(cost, rows)
         if channel.is_idle:
             return token is None or token.take(seconds, candidates.deadline - seconds, now)
         if token is not None and token.is_contested:
             return False  # what is staged behind the running batch would not wait for its turn
-        spare_s = candidates.deadline - self._expected_end(channel) - seconds
+        spare_s = candidates.deadline - self._instances.expected_end(channel) - seconds
         is_worth = is_worth_staging(rows, cap, self.latency.predict(cost, rows), spare_s)
         if not is_worth and not self._is_nearly_done(channel, now):
             return False
         if token is not None:
             token.charge(seconds)
-        self._has_staged = True
+        self._instances.has_staged = True
         return True
 
     def _is_nearly_done(self, channel: Instance, now: float) -> bool:
@@ -805,7 +597,7 @@ class Pipeline:
             return False
         left_s = running.begins + (1 - LAST_PART) * run_s - now
         if left_s <= 0:
-            return now <= self._expected_end(channel)
+            return now <= self._instances.expected_end(channel)
         if self._nearly_done is None:
             self._nearly_done = self._loop.call_later(left_s, self._on_nearly_done)
         return False
@@ -829,7 +621,7 @@ class Pipeline:
         queue, cost = self._queue, candidates.group.cost
         row_s = self._outlook.row_seconds(cost)
         tickets = sorted(queue.take(candidates, 2 * cap, row_s), key=lambda ticket: ticket.deadline)
-        seconds = partial(self._upper, cost)
+        seconds = partial(self._outlook.upper, cost)
         due = [self._due(ticket, seconds) for ticket in tickets]
         rows = [ticket.request.rows for ticket in tickets]
         level = candidates.flow.level
@@ -909,22 +701,13 @@ class Pipeline:
     def _expire_running(self) -> None:
         """Answer whoever waits for a run that takes far too long, at the deadline."""
         now = self._clock()
-        for channel in self._channels:
-            for batch in channel.in_flight():
-                if not isinstance(batch, Batch) or batch.is_golden:
-                    continue
-                overdue_at = self._overdue_at(batch)
-                due = [ticket.deadline for ticket in batch.tickets if ticket.state is State.RUNNING]
-                if due and overdue_at <= now:
-                    late = [
-                        ticket
-                        for ticket in batch.tickets
-                        if ticket.state is State.RUNNING and ticket.deadline <= now
-                    ]
-                    self._expire_in(batch, late, now)
-                    due = [deadline for deadline in due if deadline > now]
-                if due:
-                    self._set_alarm(max(min(due), overdue_at))
+        for batch in self._instances.batches():
+            running = [ticket for ticket in batch.tickets if ticket.state is State.RUNNING]
+            if (since := overdue_at(batch)) <= now:
+                self._expire_in(batch, [each for each in running if each.deadline <= now], now)
+                running = [each for each in running if each.deadline > now]
+            if running:
+                self._set_alarm(max(min(each.deadline for each in running), since))
 
     def _expire_in(self, batch: Batch, late: list[Ticket], now: float) -> None:
         if not late:
@@ -941,7 +724,7 @@ class Pipeline:
 
     def _on_expired(self, ticket: Ticket, now: float) -> None:
         last = ticket.arrived + self._limits.delayed_s
-        if ticket.level < LEAST and self._may_be_late(ticket.level) and now < last:
+        if ticket.level < LEAST and self._entrance.may_be_late(ticket.level) and now < last:
             self._queue.put_last(ticket, last)
         else:
             self.refuse([ticket], ticket.timeout_error())
@@ -952,11 +735,6 @@ class Pipeline:
         self._alarm, self._alarm_at = None, inf
         self._expire()
         self._expire_running()
-
-
-def too_slow_s(usual_s: float) -> float:
-    """Seconds from which on a run is slow, where nearly all take no longer than `usual_s`."""
-    return max(OF_USUAL * usual_s, usual_s + SLOWER_S)
 
 
 def nobody(_: float) -> None:

@@ -294,7 +294,7 @@ async def test_a_worker_that_does_not_come_back_is_not_waited_for():
     await asyncio.sleep(0.5)
     path.start_worker(known=KNOWN)
     path.lose_worker()
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(4.0)
     only = path.submit(1, within=60)
     assert type(only.client.error) is NotReady
     path.close()

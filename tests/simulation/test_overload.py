@@ -92,7 +92,7 @@ async def test_the_forecast_is_about_right_where_much_waits(serve, instances):
     pipeline, submit, said = served.pipeline, served.pipeline.submit, []
 
     def ask_and_submit(ticket):
-        said.append((pipeline._expected_s(arrival_of(ticket), ticket.arrived), ticket._reply))
+        said.append((pipeline._entrance._expected_s(arrival_of(ticket), ticket.arrived), ticket._reply))
         submit(ticket)
 
     pipeline.submit = ask_and_submit

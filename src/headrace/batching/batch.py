@@ -6,6 +6,8 @@ from headrace.batching.ticket import State, Ticket
 from headrace.execution.arena import Region
 from headrace.execution.wire import Done, Failed
 
+MILLISECONDS = 1e3
+
 
 class Owner(Protocol):
     """Who sent the batch: a pipeline."""
@@ -71,6 +73,30 @@ class Batch:
         """Its inputs, with their padding, are so many bytes."""
         brought = sum(ticket.request.nbytes for ticket in self.tickets)
         self.padding = (placed, max(0, placed - brought))
+
+    def shares(self, seconds: float, *, is_shared: bool) -> tuple[tuple[str, int, float], ...]:
+        """Whose the seconds of its run were: tenant, cost of a row, seconds. All one's, where nobody shares the queue."""
+        if not is_shared or not self.rows:
+            return ((self.tickets[0].tenant, self.cost, seconds),)
+        rows: dict[tuple[str, int], int] = {}
+        for ticket in self.tickets:
+            whose = (ticket.tenant, ticket.request.group.cost)
+            rows[whose] = rows.get(whose, 0) + ticket.request.rows
+        return tuple((*whose, seconds * count / self.rows) for whose, count in rows.items())
+
+    def note_run(self, started: float, seconds: float) -> None:
+        """Write down how its run went, for those of its requests that somebody may ask about."""
+        for ticket in self.tickets:
+            if ticket.record is not None:
+                ticket.record.note(
+                    started + seconds,
+                    "ran",
+                    run_ms=round(seconds * MILLISECONDS, 3),
+                    queue_ms=round((started - ticket.arrived) * MILLISECONDS, 3),
+                    usual_ms=round(self.expected_s * MILLISECONDS, 3),
+                    requests=len(self.tickets),
+                    rows=self.rows,
+                )
 
     def on_done(self, done: Done, outputs: Region) -> None:
         self._owner.done(self, done, outputs)

@@ -1,0 +1,128 @@
+"""Who serves a model: its instances, what each was given, and when it should be done with it."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from headrace.admission.device import GRACE_S, OVERDUE
+from headrace.admission.outlook import Outlook
+from headrace.batching.batch import Batch
+from headrace.execution.channel import Instance
+
+OF_USUAL, SLOWER_S = 3.0, 0.05
+"""A run that takes so many times what nearly all take, and so much longer, is slow."""
+UNKNOWN_RUN_S = 2.0
+"""In place of that where nothing is known of how long runs take."""
+
+
+def too_slow_s(usual_s: float) -> float:
+    """Seconds from which on a run is slow, where nearly all take no longer than `usual_s`."""
+    return max(OF_USUAL * usual_s, usual_s + SLOWER_S)
+
+
+class Instances:
+    """Those of one pipeline. Lives on the loop; not thread-safe."""
+
+    def __init__(self, outlook: Outlook, clock: Callable[[], float]) -> None:
+        self._outlook = outlook
+        self._clock = clock
+        # The mutable state: who serves; since when nobody does, and how long that took the last time; and whether batches
+        # are staged behind others.
+        self._channels: list[Instance] = []
+        self.away_since: float | None = clock()
+        self.return_s: float | None = None
+        self.has_staged = False
+
+    def __iter__(self) -> Iterator[Instance]:
+        return iter(self._channels)
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    @property
+    def are_idle(self) -> bool:
+        """None runs anything."""
+        return all(channel.is_idle for channel in self._channels)
+
+    @property
+    def is_any_idle(self) -> bool:
+        return any(channel.is_idle for channel in self._channels)
+
+    def put(self, channels: Iterable[Instance]) -> None:
+        """These serve, and nobody else."""
+        self._channels = list(channels)
+        if self.away_since is not None:
+            self.return_s = max(0.0, self._clock() - self.away_since)
+            self.away_since = None
+
+    def add(self, channels: Iterable[Instance]) -> None:
+        """These serve, too."""
+        self._channels += channels
+
+    def remove(self, gone: list[Instance]) -> bool:
+        """They serve no more; True if nobody does now, and somebody did."""
+        was_there = bool(self._channels)
+        self._channels = [each for each in self._channels if each not in gone]
+        if not was_there or self._channels:
+            return False
+        self.away_since = self._clock()
+        return True
+
+    def batches(self) -> Iterator[Batch]:
+        """All that run or are staged."""
+        for channel in self._channels:
+            yield from batches_of(channel)
+
+    def running(self, channel: Instance) -> tuple[float, float]:
+        """Since when the channel has been busy, and how long what it was given takes; now and 0 if it is idle."""
+        batches = batches_of(channel)
+        if not batches:
+            return self._clock(), 0.0
+        # Not what was expected when they were sent: more may be known by now.
+        return batches[0].begins, sum(self._outlook.upper(each.cost, each.rows) for each in batches)
+
+    def expected_end(self, channel: Instance) -> float:
+        """When the channel should be done with what it was given."""
+        since, seconds = self.running(channel)
+        return since + seconds
+
+    def free_s(self, now: float) -> float:
+        """Seconds until an instance can begin another run."""
+        ends = (self.expected_end(channel) for channel in self._channels)
+        return max(0.0, min(ends, default=now) - now)
+
+    def holds_until(self) -> list[float]:
+        """For each instance that runs something: when it holds its cores no longer, whatever comes."""
+        held = []
+        for channel in self._channels:
+            if not channel.is_idle:
+                since, seconds = self.running(channel)
+                held.append(since + OVERDUE * seconds + GRACE_S)
+        return held
+
+    def oldest_run_s(self, channels: Iterable[Instance]) -> tuple[float, float] | None:
+        """For the watchdog: seconds since the oldest batch there began, and seconds it was expected to take."""
+        batches = [batch for channel in channels for batch in batches_of(channel)]
+        if not batches:
+            return None
+        oldest = min(batches, key=lambda batch: batch.begins)
+        return self._clock() - oldest.begins, self._outlook.upper(oldest.cost, oldest.rows)
+
+    def note_begun(self) -> None:
+        """What was staged behind a run that has ended runs now."""
+        now = self._clock()
+        self.has_staged = False
+        for channel in self._channels:
+            for at, batch in enumerate(batches_of(channel)):
+                if at:
+                    self.has_staged = True
+                else:
+                    batch.begins = min(batch.begins, now)
+
+
+def overdue_at(batch: Batch) -> float:
+    """When a batch's run has taken far longer than such runs do."""
+    return batch.begins + (too_slow_s(batch.expected_s) if batch.expected_s else UNKNOWN_RUN_S)
+
+
+def batches_of(channel: Instance) -> list[Batch]:
+    """What it was given, the one that runs first."""
+    return [each for each in channel.in_flight() if isinstance(each, Batch)]
