@@ -64,7 +64,7 @@ class Entrance:
         return (
             outlook.is_late(queue.rows, queue.alone, outlook.allowed.least)
             or not self._instances
-            or self._guard.is_refusing
+            or (self._guard.is_wary and self._guard.is_refusing)
         )
 
     def refusal_of(self, ticket: Ticket) -> HeadraceError | None:
