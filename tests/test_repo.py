@@ -33,6 +33,10 @@ POLICIES = (
     "admission/terms.py",
     "lifecycle/state.py",
     "lifecycle/changes.py",
+    "faults/breaker.py",
+    "faults/inquiry.py",
+    "faults/quarantine.py",
+    "faults/window.py",
 )
 IMPURE = {"asyncio", "threading", "time", "random", "socket", "logging"}
 

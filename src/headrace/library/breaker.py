@@ -79,7 +79,7 @@ class CircuitBreaker:
             max_failures: in a row, that open it. None leaves it to the rates.
             reset_timeout: how long it stays open; a trial that has not ended by then keeps others from trying no longer.
             longest_reset_timeout: if given, each time it opens again it stays open twice as long, up to this, 20 % more or
-                less; a minute without trouble, or `reset_timeout` if that is longer, takes one doubling back.
+                less; each minute without trouble takes one doubling back.
             failure_rate: from 0 to 1: the part of the calls in the window that has to fail to open it.
             slow_call: a call that takes longer counts as slow, and on trial as failed. None: slowness does not matter.
             slow_rate: the part of the calls in the window that has to be slow to open it.
@@ -130,7 +130,6 @@ class CircuitBreaker:
             jitter=JITTER if grows else 0.0,
             trials=trials,
             trial_s=reset_timeout,
-            heal_s=max(60.0, reset_timeout),
             max_slow_trips=None,
         )
         self.name = name
