@@ -371,6 +371,8 @@ class Pipeline:
             if ticket.is_retry:
                 self.refuse([ticket], error)
                 continue
+            if ticket.record is not None:
+                ticket.record.note(self._clock(), "retried", reason=str(error))
             ticket.try_again()
             self._put_back([ticket])
 
@@ -539,16 +541,23 @@ class Pipeline:
         if tickets[0].request.group.edges:
             batch.measure_padding(sum(each.nbytes for each in placed))
         channel.send(batch, placed, batch.wanted())
-        self._watch_over(batch)
+        self._watch_over(batch, channel)
 
-    def _watch_over(self, batch: Batch) -> None:
+    def _watch_over(self, batch: Batch, channel: Instance) -> None:
         """See to it that its requests are answered at their deadlines if its run takes far too long."""
         earliest = inf
-        for ticket in batch.tickets:
+        for at, ticket in enumerate(batch.tickets):
             if ticket.deadline < earliest:  # noqa: PLR1730 - min() takes twice as long, and this is for every request
                 earliest = ticket.deadline
             if ticket.record is not None:
-                ticket.record.note(self._clock(), "sent", requests=len(batch.tickets), rows=batch.rows)
+                ticket.record.note(
+                    self._clock(),
+                    "sent",
+                    requests=len(batch.tickets),
+                    rows=batch.rows,
+                    position=at,
+                    instance=list(self._instances).index(channel),
+                )
         self._set_alarm(max(earliest, overdue_at(batch)))
 
     def _cap_for(self, candidates: Candidates) -> int:
