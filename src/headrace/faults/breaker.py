@@ -27,8 +27,10 @@ class BreakerState(StrEnum):
     FORCED_CLOSED = "forced_closed"
 
 
-REFUSING = (BreakerState.OPEN, BreakerState.FORCED_OPEN)
-FORCED = (BreakerState.FORCED_OPEN, BreakerState.FORCED_CLOSED)
+# Looked up once: of an Enum's members that is the longest part of a permit.
+CLOSED, OPEN, HALF_OPEN, FORCED_OPEN, FORCED_CLOSED = BreakerState
+REFUSING = (OPEN, FORCED_OPEN)
+FORCED = (FORCED_OPEN, FORCED_CLOSED)
 
 
 class Outcome(Enum):
@@ -38,6 +40,9 @@ class Outcome(Enum):
     SLOW = auto()
     FAILED = auto()
     EXCLUDED = auto()
+
+
+OK, SLOW, FAILED, EXCLUDED = Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ class Breaker:
         self._policy = policy
         self._draw = draw
         # The mutable state: where it stands and since which change, what was counted when, and what is on trial.
-        self._state = BreakerState.CLOSED
+        self._state = CLOSED
         self._generation = 0
         self._leave = Permit(0, is_trial=False)
         self._until = 0.0
@@ -117,14 +122,14 @@ class Breaker:
 
     def state(self, now: float) -> BreakerState:
         """Where it stands: open, once its time is over, is half open."""
-        if self._state is BreakerState.OPEN and now >= self._until:
-            self._state = BreakerState.HALF_OPEN  # of the same generation: open, it gave no permits
+        if self._state is OPEN and now >= self._until:
+            self._state = HALF_OPEN  # of the same generation: open, it gave no permits
         return self._state
 
     @property
     def is_plain(self) -> bool:
         """Closed, and as before it ever opened: nothing has to be asked before a run."""
-        return self._state is BreakerState.CLOSED and self._part == 1.0
+        return self._state is CLOSED and self._part == 1.0
 
     @property
     def is_on_trial(self) -> bool:
@@ -137,12 +142,12 @@ class Breaker:
 
     def permit(self, now: float) -> Permit | None:
         """Leave for one run, or None. Half open, one trial runs at a time, but for those that are overdue."""
-        if self._state is BreakerState.CLOSED:
+        if self._state is CLOSED:
             return self._leave
         state = self.state(now)
         if state in REFUSING:
             return None
-        if state is BreakerState.FORCED_CLOSED:
+        if state is FORCED_CLOSED:
             return self._leave
         if self._trial is not None and now < self._next_trial_at:
             return None
@@ -156,7 +161,7 @@ class Breaker:
             return
         if permit.is_trial:
             self._record_trial(permit, outcome, now)
-        elif outcome is not Outcome.EXCLUDED:
+        elif outcome is not EXCLUDED:
             self._count(outcome, now)
 
     def trip(self, reason: str, now: float, *, until: float | None = None) -> None:
@@ -165,7 +170,7 @@ class Breaker:
         Forced, it stays as it is; so it does if it is open already and no time is given.
         """
         state = self.state(now)
-        if state in FORCED or (state is BreakerState.OPEN and until is None):
+        if state in FORCED or (state is OPEN and until is None):
             return
         if until is None:
             self._heal(now)
@@ -174,36 +179,36 @@ class Breaker:
             until = now + length * (1 + policy.jitter * (2 * self._draw() - 1))
             self._trips += 1
             self._heals_from = until
-        self._move(BreakerState.OPEN, reason)
+        self._move(OPEN, reason)
         self._until = until
 
     def renew(self) -> None:
         """What was to be run is another one now, and has been seen to run: close, gently. Forced, it stays as it is."""
-        if self._state in (BreakerState.OPEN, BreakerState.HALF_OPEN):
+        if self._state in (OPEN, HALF_OPEN):
             self._close()
 
     def force(self, state: BreakerState | None) -> None:
         """The operator's word: FORCED_OPEN or FORCED_CLOSED; None for closed and by itself again, as if new."""
         assert state is None or state in FORCED, "others come by themselves"
         self._trips, self._part = 0, 1.0
-        self._move(state or BreakerState.CLOSED, "forced by the operator" if state else "")
+        self._move(state or CLOSED, "forced by the operator" if state else "")
 
     def most(self, rows: int) -> int:
         """Rows of the next run at most, of so many that would be usual: after a fault, few first."""
-        part = FIRST_PART if self._state is BreakerState.HALF_OPEN else self._part
+        part = FIRST_PART if self._state is HALF_OPEN else self._part
         return rows if part == 1.0 else max(1, int(rows * part))
 
     def counts_slowness(self, now: float) -> bool:
         """Whether a slow run is held against it; if not, that is how fast it is now, and to be learned."""
         self._heal(now)
         most = self._policy.max_slow_trips
-        return self._state is not BreakerState.FORCED_CLOSED and (most is None or self._trips < most)
+        return self._state is not FORCED_CLOSED and (most is None or self._trips < most)
 
     def retry_after_s(self, now: float) -> float:
         """Seconds until it may be worth asking again; 0 if it does not refuse, or nobody can tell."""
-        if self._state is BreakerState.FORCED_OPEN:
+        if self._state is FORCED_OPEN:
             return self._policy.longest_reset_s
-        if self._state is not BreakerState.OPEN or self._until == inf:
+        if self._state is not OPEN or self._until == inf:
             return 0.0
         return max(0.0, self._until - now)
 
@@ -224,11 +229,11 @@ class Breaker:
         """An overdue one has its say too, but the place it had is another's by now."""
         if permit is self._trial:
             self._trial = None
-        if outcome is Outcome.FAILED:
+        if outcome is FAILED:
             self.trip("on trial it failed", now)
-        elif outcome is Outcome.SLOW and self.counts_slowness(now):
+        elif outcome is SLOW and self.counts_slowness(now):
             self.trip("on trial it was slow", now)
-        elif outcome is not Outcome.EXCLUDED:
+        elif outcome is not EXCLUDED:
             self._passed += 1
             if self._passed >= self._policy.trials:
                 self._close()
@@ -236,13 +241,13 @@ class Breaker:
     def _count(self, outcome: Outcome, now: float) -> None:
         """Closed or forced so. What went well opens nothing, even where it completes the runs that rates need."""
         counts = self._window.at(now)
-        if outcome is Outcome.FAILED:
+        if outcome is FAILED:
             counts.failed += 1
             self._in_a_row += 1
         else:
             self._in_a_row = 0
             self._part = min(1.0, 2 * self._part)
-            if outcome is Outcome.OK:
+            if outcome is OK:
                 counts.ok += 1
                 return
             counts.slow += 1
@@ -271,7 +276,7 @@ class Breaker:
             self._heals_from += healed * self._policy.heal_s
 
     def _close(self) -> None:
-        self._move(BreakerState.CLOSED, "")
+        self._move(CLOSED, "")
         self._part = FIRST_PART
 
     def _move(self, state: BreakerState, reason: str) -> None:

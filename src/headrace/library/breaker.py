@@ -11,11 +11,21 @@ from collections.abc import Callable, Iterable
 from math import inf
 from random import Random
 from threading import RLock  # noqa: TID251 - held while a few numbers change; no thread is started here
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 from weakref import WeakSet
 
 from headrace.errors import CircuitOpen
-from headrace.faults.breaker import Breaker, BreakerPolicy, BreakerSnapshot, BreakerState, Outcome, Permit
+from headrace.faults.breaker import (
+    EXCLUDED,
+    FAILED,
+    OK,
+    SLOW,
+    Breaker,
+    BreakerPolicy,
+    BreakerSnapshot,
+    BreakerState,
+    Permit,
+)
 from headrace.library.batched import is_async, name_of
 from headrace.library.guardable import check_function, check_numbers, exception_types, never_awaited
 from headrace.library.trial import Trial, is_on_trial_here
@@ -28,12 +38,8 @@ UNDER_TRIAL_S = 1.0
 """When to come again, at most, while a trial runs: nobody knows how it will end."""
 
 
-class Call(NamedTuple):
-    """A call that was let through, and when."""
-
-    permit: Permit
-    began: float
-    trial: Trial | None
+Call = tuple[Permit, float, Trial | None]
+"""One that was let through: with what leave, when it began, and the trial that it is."""
 
 
 class CircuitBreaker:
@@ -229,25 +235,26 @@ class CircuitBreaker:
                 if self._breaker.state(now) is BreakerState.HALF_OPEN and is_on_trial_here(self):
                     return None
                 raise self._refusal(name, now)
-        return Call(permit, now, Trial(self) if permit.is_trial else None)
+        return permit, now, Trial(self) if permit.is_trial else None
 
     def _end(self, call: Call | None, error: BaseException | None) -> None:
         """The call ended, with that error or with none."""
         if call is None:
             return
-        if call.trial is not None:
-            call.trial.end()
+        permit, began, trial = call
+        if trial is not None:
+            trial.end()
         with self._lock:
             now = self._clock()
             if error is None:
-                outcome = Outcome.SLOW if now - call.began > self._slow_s else Outcome.OK
+                outcome = SLOW if now - began > self._slow_s else OK
             elif isinstance(error, Exception) and not isinstance(error, self._excluded):
-                outcome = Outcome.FAILED
+                outcome = FAILED
             else:
-                outcome = Outcome.EXCLUDED
-            if outcome is Outcome.FAILED or outcome is Outcome.SLOW:
+                outcome = EXCLUDED
+            if outcome is FAILED or outcome is SLOW:
                 self._last_error = type(error).__name__ if error is not None else ""
-            self._breaker.record(call.permit, outcome, now)
+            self._breaker.record(permit, outcome, now)
 
     def _refusal(self, name: str, now: float) -> CircuitOpen:
         """A new one each time: an exception that is raised again and again grows by a traceback each time."""
