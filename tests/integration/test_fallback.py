@@ -12,7 +12,7 @@ import pytest
 
 from headrace.admission.forecast import Arrival
 from headrace.errors import DeadlineInfeasible, HeadraceError, QueueFull
-from headrace.frontends.body_chain import BodyChain
+from headrace.frontends.chain import Chain
 from headrace.pipeline import Pipeline
 from headrace.testing import RunningServer, run_server
 from tests.integration import graphs
@@ -263,12 +263,13 @@ def test_what_is_refused_when_it_comes_falls_back(
             assert wire.post(path, content).headers["x-degraded"] == "variant:small; reason=overload"
 
 
-def test_a_skill_that_cannot_be_loaded_is_answered_for(wire: Wire) -> None:
-    assert degraded(wire.infer("broken", ROW)) == (
-        "variant:small; reason=loading",
-        "variant:small",
-        "loading",
-    )
+@pytest.mark.parametrize("request_", WAYS.values(), ids=WAYS)
+def test_a_skill_that_cannot_be_loaded_is_answered_for(wire: Wire, request_) -> None:
+    answer = wire.request("POST", "/v2/models/broken/infer", *request_)
+    assert degraded(answer) == ("variant:small; reason=loading", "variant:small", "loading")
+
+
+def test_items_of_a_skill_that_cannot_be_loaded_are_answered_for(wire: Wire) -> None:
     one, many = wire.post("/v1/skills/broken", ITEM), wire.post("/v1/skills/broken", {"items": [ITEM, ITEM]})
     mark = {"by": "variant:small", "reason": "loading"}
     answer = {"y": [2.0, 4.0, 6.0, 8.0]}
@@ -358,18 +359,25 @@ def test_a_client_that_goes_away_is_not_answered_by_anybody(skills: RunningServe
 
 def test_bodies_are_let_go_of_with_their_answers(skills: RunningServer, wire: Wire) -> None:
     def kept() -> int:
-        return sum(isinstance(each, BodyChain) for each in gc.get_objects())
+        return sum(isinstance(each, Chain) for each in gc.get_objects())
 
+    small = skills.server.catalog.find("late.small", None).pipeline
     gc.collect()
     gc.disable()
     try:
         for name in ("chained", "once", "lost", "hopeless"):
             wire.infer(name, ROW)
+            wire.post(f"/v1/skills/{name}", ITEM)
         with opened(wire, "chained", "hopeless", "hopeless.small"):
             for name in ("chained", "hopeless"):
                 wire.infer(name, ROW)
                 wire.request("POST", f"/v2/models/{name}/infer", LARGE)
+                wire.post(f"/v1/skills/{name}", {"items": [ITEM, ITEM]})
         wire.infer("chained", {"inputs": [tensor("x", "FP32", [1, 4], [13, 0, 0, 0])]})
+        for path, body in (("/v2/models/late/infer", ROW), ("/v1/skills/late", {"items": [ITEM, ITEM]})):
+            with opened(wire, "late"), Wire(skills.host, skills.port) as leaving:
+                leaving.send(message("POST", path, dumps(body)))
+                eventually(lambda: small.snapshot().running, "it runs elsewhere")
         eventually(lambda: kept() == 0, "no chain is held")
     finally:
         gc.enable()

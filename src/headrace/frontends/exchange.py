@@ -227,9 +227,8 @@ class Exchange(ABC):
                 content, header_length = encoder.encode(self.request, part)
             if chain is not None:
                 content, header_length = chain.marked(content, header_length)
-                self._chain = (
-                    None  # it holds this exchange and the body: a circle would wait for the collector
-                )
+                # It holds this exchange and the body: a circle would wait for the collector.
+                self._chain = None
             self.respond_body(content, header_length)
         except HeadraceError as exc:
             self.fail(exc)
