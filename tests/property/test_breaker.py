@@ -48,8 +48,9 @@ class Life:
     passed: int = 0
 
     def within(self, policy: BreakerPolicy, now: float) -> list[Outcome]:
-        slot = policy.window_s / SLOTS
-        return [outcome for at, outcome in self.counted if int(at / slot) > int(now / slot) - SLOTS]
+        a_second = SLOTS / policy.window_s  # so many slots
+        newest = int(now * a_second)
+        return [outcome for at, outcome in self.counted if int(at * a_second) > newest - SLOTS]
 
     def is_bad(self, policy: BreakerPolicy, now: float, *, counts_slowness: bool) -> bool:
         """Whether the run that was counted last is to open it."""
@@ -259,7 +260,7 @@ def test_a_window_counts_what_is_young_enough_and_keeps_no_more(events, seconds)
         setattr(counts, kind, getattr(counts, kind) + 1)
         kept.append((now, kind))
         total = window.total(now)
-        surely = [each for at, each in kept if at > now - seconds * (SLOTS - 1) / SLOTS]
+        surely = [each for at, each in kept if at > now - seconds * (SLOTS - 1) / SLOTS + 1e-9]
         perhaps = [each for at, each in kept if at > now - seconds - 1e-9]
         for each in ("ok", "slow", "failed"):
             assert surely.count(each) <= getattr(total, each) <= perhaps.count(each)

@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import inspect
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -14,6 +16,7 @@ from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
 from math import inf, nan
+from pathlib import Path
 
 import pytest
 
@@ -120,6 +123,15 @@ def test_as_people_write_it():
     assert divide.breaker.state == "open"
 
 
+def test_what_the_docs_show_runs():
+    page = (Path(__file__).parents[2] / "docs" / "faults.md").read_text()
+    section = page.partition("## In your own code")[2].partition("\n## ")[0]
+    names = {"headrace": headrace}
+    for block in re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL):
+        exec(block, names)
+    assert names["store"].state == "closed"
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_it_opens_is_tried_and_closes(backend, is_async):
     backend.error = ConnectionError("gone")
@@ -198,8 +210,8 @@ def test_methods_are_guarded_for_all_objects_of_the_class():
 
 def test_the_function_keeps_its_name_its_docstring_and_its_kind(backend):
     assert (backend.ask.__name__, backend.ask.__doc__) == ("_ask", "The docstring.")
-    assert asyncio.iscoroutinefunction(backend.aask)
-    assert not asyncio.iscoroutinefunction(backend.ask)
+    assert inspect.iscoroutinefunction(backend.aask)
+    assert not inspect.iscoroutinefunction(backend.ask)
 
 
 def test_objects_and_partial_functions_are_guarded_by_what_they_do():
