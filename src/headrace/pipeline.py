@@ -246,6 +246,7 @@ class Pipeline:
                     batch = Batch(self, tickets, case.cost, now)
                     batch.case = case
                     self._place_and_send(channel, batch)
+                    self._set_alarm(max(min(each.deadline for each in tickets), overdue_at(batch)))
 
     def _has_leave(self, seconds: float, now: float) -> bool:
         """For a run of the guard's; not to be repeated if it is not used."""
@@ -398,7 +399,8 @@ class Pipeline:
             self._stop_joining(batch)
             return
         self._clear(batch)
-        batch.note_run(done.started * NANOSECONDS, seconds)
+        if self._entrance.has_records:
+            batch.note_run(done.started * NANOSECONDS, seconds)
         answered = self._hand_out(batch, BatchOutputs(self.spec.outputs, arrays), failed)
         self._learn_of(batch, done, self._judge(batch, seconds, failed), answered)
 
@@ -523,6 +525,8 @@ class Pipeline:
         if candidates.is_suspect:
             self._suspect = batch
         self._place_and_send(channel, batch, seconds)
+        # Should the run take far too long, its requests are answered at their deadlines: none is earlier than this.
+        self._set_alarm(max(candidates.deadline, overdue_at(batch)))
         return True
 
     def _place_and_send(self, channel: Instance, batch: Batch, asked_s: float | None = None) -> None:
@@ -541,14 +545,12 @@ class Pipeline:
         if tickets[0].request.group.edges:
             batch.measure_padding(sum(each.nbytes for each in placed))
         channel.send(batch, placed, batch.wanted())
-        self._watch_over(batch, channel)
+        if self._entrance.has_records:
+            self._note_sent(batch, channel)
 
-    def _watch_over(self, batch: Batch, channel: Instance) -> None:
-        """See to it that its requests are answered at their deadlines if its run takes far too long."""
-        earliest = inf
+    def _note_sent(self, batch: Batch, channel: Instance) -> None:
+        """Write down where they go, for those that somebody may ask about."""
         for at, ticket in enumerate(batch.tickets):
-            if ticket.deadline < earliest:  # noqa: PLR1730 - min() takes twice as long, and this is for every request
-                earliest = ticket.deadline
             if ticket.record is not None:
                 ticket.record.note(
                     self._clock(),
@@ -558,7 +560,6 @@ class Pipeline:
                     position=at,
                     instance=list(self._instances).index(channel),
                 )
-        self._set_alarm(max(earliest, overdue_at(batch)))
 
     def _cap_for(self, candidates: Candidates) -> int:
         """Rows of the next batch at most: where more waits than two batches, and nothing else, only throughput counts."""

@@ -54,6 +54,8 @@ class Entrance:
         self._instances = instances
         self._guard = guard
         self._clock = clock
+        # The mutable state: whether there ever was a request that somebody may ask about.
+        self.has_records = False
         self._has_policies = self._config.has_policies
         self._last_level = max((*self._config.levels, self._config.default_level))
 
@@ -63,7 +65,7 @@ class Entrance:
         queue, outlook = self._queue, self._outlook
         return (
             outlook.is_late(queue.rows, queue.alone, outlook.allowed.least)
-            or not self._instances
+            or self._instances.are_away
             or (self._guard.is_wary and self._guard.is_refusing)
         )
 
@@ -83,9 +85,12 @@ class Entrance:
             outlook.tight.observe(allowed_s, ticket.arrived)
         if refusal is None and self._guard.is_wary:
             refusal = self._guard.refusal(ticket.request)
-        if refusal is None and (not self._instances or outlook.is_late(queue.rows, queue.alone, allowed_s)):
+        if refusal is None and (
+            self._instances.are_away or outlook.is_late(queue.rows, queue.alone, allowed_s)
+        ):
             refusal = self.refusal(arrival_of(ticket))
         if ticket.record is not None:
+            self.has_records = True
             self._note(ticket)
         return refusal
 
@@ -104,7 +109,7 @@ class Entrance:
             self._outlook.allowed.observe(arrival.target - arrival.arrived, now)
         if self._guard.is_wary and (refusal := self._guard.refusal(None)) is not None:
             return refusal
-        if not self._instances:
+        if self._instances.are_away:
             return self._refusal_while_away(arrival, now)
         return self._refusal_if_late(arrival, now)
 

@@ -24,12 +24,13 @@ class Instances:
     def __init__(self, outlook: Outlook, clock: Callable[[], float]) -> None:
         self._outlook = outlook
         self._clock = clock
-        # The mutable state: who serves; since when nobody does, and how long that took the last time; and whether batches
-        # are staged behind others.
+        # The mutable state: who serves; since when nobody does, and how long that took the last time; whether batches
+        # are staged behind others; and whether nobody serves, which every arrival asks.
         self._channels: list[Instance] = []
         self.away_since: float | None = clock()
         self.return_s: float | None = None
         self.has_staged = False
+        self.are_away = True
 
     def __iter__(self) -> Iterator[Instance]:
         return iter(self._channels)
@@ -49,6 +50,7 @@ class Instances:
     def put(self, channels: Iterable[Instance]) -> None:
         """These serve, and nobody else."""
         self._channels = list(channels)
+        self.are_away = False
         if self.away_since is not None:
             self.return_s = max(0.0, self._clock() - self.away_since)
             self.away_since = None
@@ -56,6 +58,7 @@ class Instances:
     def add(self, channels: Iterable[Instance]) -> None:
         """These serve, too."""
         self._channels += channels
+        self.are_away = False
 
     def remove(self, gone: list[Instance]) -> bool:
         """They serve no more; True if nobody does now, and somebody did."""
@@ -63,7 +66,7 @@ class Instances:
         self._channels = [each for each in self._channels if each not in gone]
         if not was_there or self._channels:
             return False
-        self.away_since = self._clock()
+        self.away_since, self.are_away = self._clock(), True
         return True
 
     def batches(self) -> Iterator[Batch]:
