@@ -12,6 +12,7 @@ from pathlib import Path
 
 import failing
 import gateway
+import goodput
 import growth
 import kills
 import poison
@@ -22,6 +23,7 @@ from report import MARKS, Row
 
 ROWS: dict[str, Callable[[Faults], Row]] = {
     "kills": kills.measure,
+    "goodput": goodput.measure,
     "failing": failing.measure,
     "poison": poison.measure,
     "growth": growth.measure,
@@ -57,6 +59,8 @@ def main() -> int:
         report.write(folder, heading, rows)
     print(report.write(folder, heading, rows))
     print(table(rows))
+    if asked.plot and "goodput" in rows and "goodput" not in failed:
+        goodput.plot(rows["goodput"], ROOT / "docs" / "faults.svg")
     bench.say(f"done; the report is in {folder / 'report.md'}")
     return 1 if failed else 0
 

@@ -135,11 +135,25 @@ def serve_again(server: RunningServer, model: str) -> None:
     eventually(is_served, f"{model} is served")
 
 
-def change(server: RunningServer, model: str) -> None:
+def change(server: RunningServer, model: str, **script: object) -> None:
     """Give a fake model other contents, so that it is loaded, probed and measured as one never seen."""
     path = next(each for each in server.server._paths if each.stem == model)
-    script = json.loads(path.read_text())
-    path.write_text(json.dumps({**script, "changed": script.get("changed", 0) + 1}))
+    file = path / "full.fake" if path.is_dir() else path
+    known = json.loads(file.read_text())
+    changed = {**known, **script, "changed": known.get("changed", 0) + 1}
+    file.write_text(json.dumps({name: value for name, value in changed.items() if value is not None}))
+
+
+def wait_whole(server: RunningServer) -> None:
+    """Until every worker that there is to be is there, those of transforms too."""
+
+    def is_whole() -> bool:
+        stages = [
+            stage for version in server.server.catalog for stage in (version, version.transforms) if stage
+        ]
+        return all(seat.is_serving for stage in stages for seat in stage._seats)
+
+    eventually(is_whole, "all workers serve")
 
 
 def is_ready(server: RunningServer, model: str) -> bool:

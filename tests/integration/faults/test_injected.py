@@ -19,6 +19,7 @@ from tests.integration.faults.scene import (
     held,
     load,
     serve_again,
+    wait_whole,
 )
 from tests.integration.process import eventually
 
@@ -68,6 +69,7 @@ def test_every_fault_at_every_step(server: RunningServer, step: Step, kind: Faul
 
 def suffer(server: RunningServer, step: Step, kind: FaultKind, how: str) -> None:
     serve_again(server, VICTIM)
+    wait_whole(server)
     before = held(server)
     with callers(server, VICTIM, VICTIM, OTHER) as asking, fault(step, kind, model=VICTIM) as injected:
         if how == ALONE:
