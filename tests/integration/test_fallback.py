@@ -227,6 +227,17 @@ def test_a_variant_that_cannot_be_in_time_is_passed_over_and_a_file_is_always_in
     assert degraded(patient)[1] == "variant:small"
 
 
+def test_who_asks_later_hears_which_steps_were_passed_over_and_why(wire: Wire) -> None:
+    with opened(wire, "late"):
+        wire.infer("late", ROW, {"X-Request-Timeout-Seconds": "0.02", "X-Request-Id": "why-static"})
+    notes = wire.get("/v1/requests/why-static").json()["notes"]
+    passed, taken = (
+        next(each for each in notes if each["what"] == what) for what in ("passed over", "falls back")
+    )
+    assert (passed["step"], taken["step"], taken["reason"]) == ("variant:small", "static", "breaker")
+    assert passed["run_ms"] > passed["left_ms"]
+
+
 def test_who_waited_too_long_is_answered_all_the_same(skills: RunningServer, wire: Wire) -> None:
     slow = {"inputs": [tensor("x", "FP32", [1, 4], [5, 0, 0, 0])]}
     with Wire(skills.host, skills.port) as other:

@@ -2,7 +2,8 @@ import pytest
 import structlog
 
 from headrace.errors import InvalidRequest, Unsupported
-from headrace.telemetry.logs import LogSettings
+from headrace.events import BreakerChanged, WorkerDied
+from headrace.telemetry.logs import LogObserver, LogSettings
 
 AT_FIRST = {
     "log_file": "",
@@ -79,3 +80,28 @@ def test_the_file_cannot_be_set():
     with pytest.raises(Unsupported, match="log file location can not be updated through network protocol"):
         LogSettings("info").change({"log_file": "x.log"})
     LogSettings("info").change({"log_file": None})
+
+
+def logged(*events) -> list[dict]:
+    with structlog.testing.capture_logs() as lines:
+        observer = LogObserver()
+        for event in events:
+            observer(event)
+    return list(lines)
+
+
+def test_a_death_is_written_down_with_where_its_threads_were_if_that_is_known():
+    known, unknown = logged(
+        WorkerDied("m", "1", "was killed by SIGSEGV", 1, "Thread 1: in run"), WorkerDied("m", "1", "ended", 2)
+    )
+    assert (known["log_level"], known["trace"]) == ("error", "Thread 1: in run")
+    assert "trace" not in unknown
+
+
+def test_a_breaker_that_opens_is_a_warning_and_one_that_closes_is_none():
+    opened, closed = logged(
+        BreakerChanged("m", "1", "open", "5 runs in a row failed"), BreakerChanged("m", "1", "closed", "")
+    )
+    assert (opened["event"], opened["log_level"], opened["state"]) == ("breaker_changed", "warning", "open")
+    assert opened["reason"] == "5 runs in a row failed"
+    assert closed["log_level"] == "info"
