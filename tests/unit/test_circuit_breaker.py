@@ -129,7 +129,7 @@ def test_what_the_docs_show_runs():
     names = {"headrace": headrace}
     for block in re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL):
         exec(block, names)
-    assert names["store"].state == "closed"
+    assert names["store"].state == "forced_open"
 
 
 @pytest.mark.parametrize("is_async", [False, True])
