@@ -14,6 +14,7 @@ import failing
 import gateway
 import goodput
 import growth
+import injected
 import kills
 import poison
 import report
@@ -26,6 +27,7 @@ ROWS: dict[str, Callable[[Faults], Row]] = {
     "goodput": goodput.measure,
     "failing": failing.measure,
     "poison": poison.measure,
+    "injected": injected.measure,
     "growth": growth.measure,
     "gateway": gateway.measure,
 }
