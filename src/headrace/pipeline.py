@@ -173,6 +173,11 @@ class Pipeline:
         """A request may have to be refused: its envelope is worth a look before its data is decoded."""
         return self._entrance.is_pressed
 
+    @property
+    def is_hungry(self) -> bool:
+        """Less waits than would fill the next batch: were nothing taken in, an instance would soon be idle."""
+        return self._queue.rows < self._outlook.full
+
     def refusal(self, arrival: Arrival) -> HeadraceError | None:
         """The reason not to take such a request in now, or None: as of Entrance."""
         return self._entrance.refusal(arrival)

@@ -200,9 +200,10 @@ def a_busy_loop(server: RunningServer) -> Iterator[None]:
     ],
     ids=["lean", "unread", "ASGI", "skill"],
 )
-def test_a_gateway_that_is_behind_refuses_unseen_until_it_is_not(
-    touchy: RunningServer, path: str, body: bytes
+def test_a_gateway_that_is_behind_refuses_unseen_what_would_have_to_wait_until_it_is_not(
+    touchy: RunningServer, path: str, body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Pipeline, "is_hungry", False)  # as if there were a queue
     with Wire(touchy.host, touchy.port) as wire:
 
         def is_refused() -> bool:
@@ -218,6 +219,21 @@ def test_a_gateway_that_is_behind_refuses_unseen_until_it_is_not(
                 assert wire.get(other).status == 200
             assert wire.post("/v2/repository/index").status == 200
         eventually(lambda: not is_refused(), "it is looked at again")
+
+
+def test_a_gateway_that_is_behind_goes_on_feeding_models_that_would_have_nothing_to_do(
+    touchy: RunningServer,
+) -> None:
+    lag = touchy.server.desk.lag
+    with Wire(touchy.host, touchy.port) as wire, a_busy_loop(touchy):
+
+        def is_fed_while_behind() -> bool:
+            status = wire.request("POST", PATH, dumps(ROW)).status
+            assert status == 200
+            return lag._guard.is_behind
+
+        eventually(is_fed_while_behind, "the gateway is behind")
+        assert is_fed_while_behind()
 
 
 SLOW_ROWS = """

@@ -20,6 +20,7 @@ class Outlook:
         allowed: the shortest time that a request was allowed lately.
         tight: the shortest objective of requests that go before others of the model.
         limit: rows of different requests that may share a run.
+        full: rows that are worth a batch, of those that take longest.
         row_s, alone_s, base_s: seconds that each waiting row adds, each waiting request that travels alone, and that come
             on top, where it takes longest.
     """
@@ -32,7 +33,7 @@ class Outlook:
         self.pace = Pace()
         self.allowed = Tightest()
         self.tight = Tightest()
-        self.limit = 1
+        self.limit = self.full = 1
         self.row_s = self.base_s = self.alone_s = 0.0
         self._uppers: dict[tuple[int, int], float] = {}
         self._caps: dict[tuple[int, float], int] = {}
@@ -53,7 +54,7 @@ class Outlook:
         self._limit_s = min((OF_TIGHTEST * each for each in tight if each is not None), default=None)
         longest = self.latency.longest_cost
         if longest is not None:
-            cap = self.cap(longest)
+            cap = self.full = self.cap(longest)
             self.row_s = self.row_seconds(longest) * self.pace.stretch
             # A full run may just have begun, another be staged behind it, and then comes the request's own.
             self.base_s = 3 * self.upper(longest, cap) + self.pace.after_s

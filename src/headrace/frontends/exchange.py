@@ -259,11 +259,12 @@ class Exchange(ABC):
         return self.refuse_if_behind(version) or self._refuse_if_full(version)
 
     def refuse_if_behind(self, version: ModelVersion) -> bool:
-        """Refuse the request while the gateway itself falls behind; True if so."""
+        """Refuse the request while the gateway itself falls behind, unless the model would have nothing to do; True if so."""
         refusal = self.desk.lag.refusal()
-        if refusal is not None:
-            self.refuse(version, refusal)
-        return refusal is not None
+        if refusal is None or self.desk.codec(version).entry.is_hungry:
+            return False
+        self.refuse(version, refusal)
+        return True
 
     def _refuse_if_full(self, version: ModelVersion) -> bool:
         refusal = self.refusal_unseen(version)

@@ -19,6 +19,10 @@ class Entry(Protocol):
     def is_pressed(self) -> bool:
         """A request may have to be refused: its envelope is worth a look before its data is decoded."""
 
+    @property
+    def is_hungry(self) -> bool:
+        """Less waits than would fill the next batch: were nothing taken in, the device would soon be idle."""
+
     def refusal(self, arrival: Arrival) -> HeadraceError | None:
         """The reason not to take such a request in now, or None."""
 

@@ -76,6 +76,11 @@ class Staged:
         """Either stage is: as of Pipeline."""
         return self._model.is_pressed or self._transforms.is_pressed
 
+    @property
+    def is_hungry(self) -> bool:
+        """Both stages are: as of Pipeline."""
+        return self._model.is_hungry and self._transforms.is_hungry
+
     def refusal(self, arrival: Arrival) -> HeadraceError | None:
         """The reason that either stage has by itself not to take it in; to both, an item is a row of their own cost."""
         return self._transforms.refusal(arrival._replace(cost=ITEM.cost, level=0)) or self._model.refusal(
