@@ -294,7 +294,9 @@ class WorkerLost(InferenceFailed):
     code = "worker_lost"
 
     def __init__(self, name: str, *, is_retried: bool = True) -> None:
-        often = "twice" if is_retried else "and its skill says that it must not be run again (idempotent: false)"
+        often = (
+            "twice" if is_retried else "and its skill says that it must not be run again (idempotent: false)"
+        )
         super().__init__(f"the worker of model '{name}' died while it ran this request, {often}")
 
 
