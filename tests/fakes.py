@@ -161,11 +161,13 @@ class PuppetChannel:
         batch.on_done(Done(number, outputs.size, placed, started, started, ended, ended, failed), outputs)
         self._free.append(slot)
 
-    def fail(self, reason: str = "told to fail", *, is_input: bool = False) -> None:
+    def fail(
+        self, reason: str = "told to fail", *, is_input: bool = False, is_output: bool = False
+    ) -> None:
         """The oldest batch made the backend raise."""
         number, slot, batch, _ = self._take()
         self._on_credit()
-        batch.on_failed(Failed(number, reason, is_input))
+        batch.on_failed(Failed(number, reason, is_input, is_output=is_output))
         self._free.append(slot)
 
     def close(self) -> list[InFlight]:

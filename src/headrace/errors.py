@@ -27,6 +27,7 @@ HeadraceError
 ├── DeadlineExceeded          the deadline set in a header ran out while the request waited
 ├── InferenceFailed           the backend raised while it ran the request
 │   ├── WorkerLost            the worker died or hung with the request, twice if it may be run again
+│   ├── InvalidOutput         the model answered, with numbers that its skill says are a failure
 │   └── TookTooLong           the request's run reached its time limit
 ├── LoadFailed                a model cannot be loaded
 └── ConfigurationError        the command line or the settings cannot work
@@ -298,6 +299,12 @@ class WorkerLost(InferenceFailed):
             "twice" if is_retried else "and its skill says that it must not be run again (idempotent: false)"
         )
         super().__init__(f"the worker of model '{name}' died while it ran this request, {often}")
+
+
+class InvalidOutput(InferenceFailed):
+    """The model's answer has NaN or an infinite number, and its skill says that this is a failure."""
+
+    code = "invalid_output"
 
 
 class TookTooLong(InferenceFailed):

@@ -32,6 +32,7 @@ from headrace.errors import (
     HeadraceError,
     InferenceFailed,
     InvalidItem,
+    InvalidOutput,
     InvalidRequest,
     NotReady,
     ServerExiting,
@@ -464,7 +465,9 @@ class Pipeline:
         """The backend raised: it is looked into, so that only the culprit gets the error."""
         self._clear(batch)
         kind: type[HeadraceError] = InvalidRequest if failed.is_input else InferenceFailed
-        error = InvalidItem(failed.reason) if failed.is_item else kind(failed.reason)
+        if failed.is_item or failed.is_output:
+            kind = InvalidItem if failed.is_item else InvalidOutput
+        error = kind(failed.reason)
         if batch.is_golden:
             self._guard.golden_ran(batch, Outcome.FAILED, self._clock())
         elif self._guard.breaker is None:

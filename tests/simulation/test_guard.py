@@ -8,6 +8,7 @@ from fakes import WIDTH, Path, PuppetChannel, model
 from headrace.errors import (
     CircuitOpen,
     InferenceFailed,
+    InvalidOutput,
     InvalidRequest,
     NotReady,
     PoisonedRequest,
@@ -111,6 +112,23 @@ async def test_who_fails_alone_twice_while_golden_inputs_go_well_is_the_culprit(
     assert type(only.client.error) is PoisonedRequest
     assert channel.given == [[BAD], [BAD]]
     assert channel.golden_runs == 1
+    path.close()
+
+
+async def test_who_gets_numbers_that_are_a_failure_is_not_kept_from_asking_again():
+    path = make()
+    channel = path.start_worker(known=KNOWN)
+    only = path.submit(BAD)
+    await tick()
+    for _ in range(2):
+        channel.fail("output 'y' has NaN or an infinite number", is_output=True)
+        await tick()
+    channel.finish_golden()
+    assert type(only.client.error) is InvalidOutput
+    assert path.pipeline.breaker.snapshot(path.clock()).failed == 0
+    again = path.submit(BAD)
+    await work(channel, fails=lambda _: False)
+    assert again.client.rows == [2 * BAD]
     path.close()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from headrace import strings
 from headrace.batching.ticket import Ticket
-from headrace.errors import HeadraceError, InferenceFailed, InvalidItem
+from headrace.errors import HeadraceError, InferenceFailed, InvalidItem, InvalidOutput
 from headrace.execution.arena import Region, aligned
 from headrace.execution.wire import Placed, RowError
 from headrace.messages import NUMPY_TYPES, Datatype, ModelSpec, TensorSpec
@@ -131,5 +131,7 @@ def failures(tickets: list[Ticket], errors: tuple[RowError, ...]) -> dict[Ticket
 def row_failure(error: RowError, start: int, rows: int) -> HeadraceError:
     """What a request of so many rows from `start` hears of a row that failed: it counts its own rows."""
     row = error.row - start
-    kind = InvalidItem if error.is_input else InferenceFailed
+    kind: type[HeadraceError] = InvalidOutput if error.is_output else InferenceFailed
+    if error.is_input:
+        kind = InvalidItem
     return kind(f"row {row}: {error.reason}" if rows > 1 or row else error.reason)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from headrace.errors import InferenceFailed
+from headrace.errors import InvalidOutput
 from headrace.messages import Datatype, TensorSpec
 
 FLOATS = frozenset({Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64})
@@ -32,7 +32,7 @@ def rows_not_finite(
         failed: the latter. They may hold anything.
 
     Raises:
-        InferenceFailed: that is so in all rows, or nobody can tell in which.
+        InvalidOutput: that is so in all rows, or nobody can tell in which.
     """
     found = dict(failed)
     for spec, array in zip(specs, arrays, strict=True):
@@ -41,7 +41,7 @@ def rows_not_finite(
         finite = is_finite(array, spec.datatype)
         if finite.all():
             continue
-        error = InferenceFailed(f"output '{spec.name}' has NaN or an infinite number")
+        error = InvalidOutput(f"output '{spec.name}' has NaN or an infinite number")
         axis = spec.batch_axis
         if axis is None or axis >= array.ndim:
             raise error

@@ -104,11 +104,12 @@ class Run(msgspec.Struct, tag="run", array_like=True, gc=False):
 
 
 class RowError(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A row that failed among others that did not. `is_input`: the sender has to change it."""
+    """A row that failed among others that did not. `is_input`: the sender has to change it; `is_output`: its outputs are at fault."""
 
     row: int
     reason: str
     is_input: bool
+    is_output: bool = False
 
 
 class Done(msgspec.Struct, tag="done", array_like=True, gc=False):
@@ -130,13 +131,15 @@ class Done(msgspec.Struct, tag="done", array_like=True, gc=False):
 class Failed(msgspec.Struct, tag="failed", array_like=True, gc=False):
     """Worker → gateway: the backend raised.
 
-    `is_input` if it says that the inputs are at fault, `is_item` if it is what they hold and not their form.
+    `is_input` if it says that the inputs are at fault, `is_item` if it is what they hold and not their form; `is_output` if it
+    gave outputs, and they are at fault.
     """
 
     batch: int
     reason: str
     is_input: bool
     is_item: bool = False
+    is_output: bool = False
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -20,7 +20,14 @@ from setproctitle import setproctitle
 
 from headrace import strings
 from headrace.backends.base import Backend, ItemErrors
-from headrace.errors import HeadraceError, InferenceFailed, InvalidItem, InvalidRequest, LoadFailed
+from headrace.errors import (
+    HeadraceError,
+    InferenceFailed,
+    InvalidItem,
+    InvalidOutput,
+    InvalidRequest,
+    LoadFailed,
+)
 from headrace.execution import linux
 from headrace.execution.arena import Region, aligned
 from headrace.execution.finite import rows_not_finite
@@ -227,14 +234,21 @@ class Instance:
 def failed(batch: int, exc: Exception) -> Failed:
     """What the gateway hears of an exception that concerns the whole batch."""
     is_input, is_item = isinstance(exc, InvalidRequest), isinstance(exc, InvalidItem)
-    return Failed(batch, reason_of(exc, LONGEST_REASON), is_input=is_input, is_item=is_item)
+    is_output = isinstance(exc, InvalidOutput)
+    reason = reason_of(exc, LONGEST_REASON)
+    return Failed(batch, reason, is_input=is_input, is_item=is_item, is_output=is_output)
 
 
 def row_errors(errors: dict[int, Exception]) -> tuple[RowError, ...]:
     """The same of single rows, lowest first."""
     longest = min(LONGEST_REASON, ROW_REASON_BYTES // max(1, len(errors)))
     return tuple(
-        RowError(int(row), reason_of(exc, longest), isinstance(exc, InvalidRequest))
+        RowError(
+            int(row),
+            reason_of(exc, longest),
+            isinstance(exc, InvalidRequest),
+            isinstance(exc, InvalidOutput),
+        )
         for row, exc in sorted(errors.items())
     )
 

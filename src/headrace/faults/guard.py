@@ -15,7 +15,7 @@ from typing import Protocol
 
 from headrace.batching.batch import Batch
 from headrace.batching.ticket import State, Ticket
-from headrace.errors import CircuitOpen, HeadraceError, InvalidRequest, PoisonedRequest
+from headrace.errors import CircuitOpen, HeadraceError, InvalidOutput, InvalidRequest, PoisonedRequest
 from headrace.events import BreakerChanged, Event
 from headrace.faults.breaker import Breaker, BreakerPolicy, BreakerState, Outcome, Permit
 from headrace.faults.inquiry import Inquiry
@@ -333,7 +333,9 @@ class Guard:
         """Each request that failed alone is at fault."""
         for found in case.inquiry.found:
             ticket = found.request
-            if self.breaker is None or not found.is_alone or isinstance(found.reason, InvalidRequest):
+            # What has an answer, if one that is a failure, does no harm to others, and its caller may take a lesser one.
+            is_harmless = isinstance(found.reason, InvalidRequest | InvalidOutput)
+            if self.breaker is None or not found.is_alone or is_harmless:
                 continue
             self._quarantine.add(ticket.request, str(found.reason), now)
             if ticket.state is State.RUNNING:

@@ -30,6 +30,7 @@ HTTP_STATUS: dict[type[errors.HeadraceError], int] = {
     errors.DeadlineExceeded: 504,
     errors.InferenceFailed: 500,
     errors.WorkerLost: 500,
+    errors.InvalidOutput: 500,
     errors.TookTooLong: 500,
     errors.LoadFailed: 500,
     errors.ConfigurationError: 500,
