@@ -172,6 +172,8 @@ class PipelineMachine(RuleBasedStateMachine):
     def no_work_waits_beside_an_idle_instance_but_for_a_suspect(self):
         if self.path is None or any(each.is_retry and each.client.ends == 0 for each in self.tickets):
             return
+        if self.path.pipeline.is_trying_suspect:
+            return  # it goes on running by itself after its deadline
         if self.path.pipeline.snapshot().waiting:
             assert not any(channel.is_idle for channel in self.path.channels)
 

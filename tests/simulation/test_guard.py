@@ -173,6 +173,18 @@ async def test_what_the_runtime_calls_bad_input_is_no_fault_of_the_variant():
     path.close()
 
 
+async def test_the_variant_is_not_charged_where_the_culprit_may_have_left():
+    path = make()
+    channel = path.start_worker(known=KNOWN)
+    culprit, other = path.submit(BAD), path.submit(1)
+    await tick()
+    path.pipeline.drop(culprit)
+    await work(channel, fails=lambda rows: len(rows) == 2)
+    assert other.client.rows == [2]
+    assert path.pipeline.breaker.snapshot(path.clock()).failed == 0
+    path.close()
+
+
 async def test_a_batch_in_which_everybody_fails_is_one_failure():
     path = make()
     channel = path.start_worker(known=KNOWN)

@@ -62,12 +62,13 @@ NO_DOUBT = Trust()
 class Case:
     """A failed batch that is looked into."""
 
-    __slots__ = ("awaits_golden", "cost", "inquiry", "passed", "permit", "size")
+    __slots__ = ("awaits_golden", "cost", "inquiry", "is_lone", "passed", "permit", "size")
 
     def __init__(self, batch: Batch, tickets: list[Ticket], error: HeadraceError) -> None:
         self.cost = batch.cost
         self.permit = batch.permit
-        self.size = len(tickets)
+        self.size = len(batch.tickets)
+        self.is_lone = len(tickets) == 1
         # The mutable state: how far it has come.
         # Who failed alone is run once more like anybody else: it may have been a bad moment of the variant's.
         ran = max(2, len(batch.tickets))
@@ -314,7 +315,7 @@ class Guard:
             self._close_case(case, Outcome.EXCLUDED, now)
         elif case.passed and 2 * len(found) <= case.size:
             self._blame(case, now)
-        elif case.size == 1 and self.golden_cost is not None and self._acquittals < MOST_ACQUITTALS:
+        elif case.is_lone and self.golden_cost is not None and self._acquittals < MOST_ACQUITTALS:
             case.awaits_golden = True
             self._client.wake()
         else:
