@@ -36,8 +36,8 @@ SLOW_S = 13.0
 """At least, of what is slow: what ran before, in no time, is to leave the breaker's window."""
 MAX_ROWS = 8
 """Of which it is known from the start how long they take."""
-SLACK_S = 0.1
-"""What was sent before the breaker opened may begin so much later."""
+SLACK_S = 0.5
+"""What was sent before the breaker opened, a batch that runs and one that waits for it, may begin so much later."""
 CHAIN = """fallback:
   chain: [{variant: small}]
 """
