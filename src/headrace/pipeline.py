@@ -347,8 +347,9 @@ class Pipeline:
             self.refuse([each for each in tickets if each.state is State.RUNNING], error)
 
     def refuse_all(self, error: HeadraceError) -> None:
-        """Answer everything that waits with an error."""
+        """Answer everything that waits with an error, for its first run or for one more."""
         self.refuse(self._queue.take_all(), error)
+        self._guard.give_up(error)
 
     def close(self, error: HeadraceError | None = None) -> None:
         """No more work: whoever waits, or is still being run, gets the error, or hears that the server exits."""
@@ -476,6 +477,7 @@ class Pipeline:
             self.retry_or_refuse(batch.tickets, error)
         else:
             self._guard.failed(batch, error, self._clock())
+            self._expire_looked_into()
 
     def _outcome(self, batch: Batch, seconds: float) -> Outcome:
         """Whether a run that went well was slow, by l(b) as it was known before."""
@@ -740,6 +742,11 @@ class Pipeline:
             RequestsFailed(self.spec.name, self.spec.version, code, [now - each.arrived for each in late])
         )
 
+    def _expire_looked_into(self) -> None:
+        """Answer whoever waits for another run, or for golden inputs, at the deadline: it may be long until they are run."""
+        if (deadline := self._guard.expire(self._clock())) < inf:
+            self._set_alarm(deadline)
+
     def _on_expired(self, ticket: Ticket, now: float) -> None:
         last = ticket.arrived + self._limits.delayed_s
         if ticket.level < LEAST and self._entrance.may_be_late(ticket.level) and now < last:
@@ -753,6 +760,7 @@ class Pipeline:
         self._alarm, self._alarm_at = None, inf
         self._expire()
         self._expire_running()
+        self._expire_looked_into()
 
 
 def nobody(_: float) -> None:

@@ -3,8 +3,9 @@
 import asyncio
 
 import pytest
-from fakes import WIDTH, Path, PuppetChannel, model
+from fakes import WIDTH, ClientTicket, Path, PuppetChannel, model
 
+from headrace.batching.latency import LatencyModel
 from headrace.errors import (
     CircuitOpen,
     InferenceFailed,
@@ -382,4 +383,126 @@ async def test_whoever_made_a_worker_crash_twice_alone_is_not_run_again():
     assert type(culprit.client.error) is WorkerLost
     path.start_worker(known=KNOWN)
     assert type(path.submit(BAD).client.error) is PoisonedRequest
+    path.close()
+
+
+async def looked_into(path: Path, *, within: float) -> list[ClientTicket]:
+    """Four requests whose run has failed: two of them are run again, two wait for that."""
+    tickets = [path.submit(value, within=within) for value in (BAD, 1, 2, 3)]
+    await tick()
+    path.channels[0].fail()
+    await tick()
+    assert path.channels[0].given == [[BAD, 1, 2, 3], [BAD, 1]]
+    return tickets
+
+
+async def test_who_waits_for_what_is_looked_into_is_answered_at_the_deadline_though_the_run_before_hangs():
+    path = make()
+    path.start_worker(known=KNOWN)
+    tickets = await looked_into(path, within=2.0)
+    await asyncio.sleep(2.1)
+    assert [type(each.client.error) for each in tickets] == [RequestTimeout] * 4
+    path.close()
+
+
+async def test_who_waits_for_what_is_looked_into_is_answered_at_the_deadline_though_no_worker_comes():
+    path = make()
+    path.start_worker(known=KNOWN)
+    tickets = await looked_into(path, within=2.0)
+    path.lose_worker()
+    await asyncio.sleep(2.1)
+    assert [type(each.client.error) for each in tickets] == [RequestTimeout] * 4
+    assert path.pipeline.snapshot().waiting == 0
+    path.close()
+
+
+async def test_who_waits_for_golden_inputs_is_answered_at_the_deadline():
+    path = make()
+    channel = path.start_worker(known=KNOWN)
+    only = path.submit(BAD, within=2.0)
+    for _ in range(2):
+        await tick()
+        channel.fail()
+    await asyncio.sleep(2.1)
+    assert channel.is_golden_next
+    assert type(only.client.error) is RequestTimeout
+    path.close()
+
+
+async def test_when_a_model_is_given_up_whoever_is_looked_into_hears_it_too():
+    path = make()
+    path.start_worker(known=KNOWN)
+    tickets = await looked_into(path, within=60.0)
+    path.lose_worker()
+    path.pipeline.refuse_all(NotReady("m", "1", "it died too often"))
+    assert [type(each.client.error) for each in tickets] == [NotReady] * 4
+    assert path.pipeline.snapshot().waiting == 0
+    path.close()
+
+
+async def test_who_has_left_while_it_was_looked_into_is_not_waited_for():
+    path = make()
+    path.start_worker(known=KNOWN)
+    tickets = await looked_into(path, within=60.0)
+    path.lose_worker()
+    for each in tickets:
+        path.pipeline.drop(each)
+    assert path.pipeline.snapshot().waiting == 0
+    path.close()
+
+
+async def test_golden_inputs_that_fail_for_two_at_once_open_the_breaker_once():
+    path = make(max_rows=1)
+    channel = path.start_worker(known=KNOWN)
+    await fail_alone(path, channel, 4)
+    other = path.add_worker()
+    tickets = [path.submit(1), path.submit(2)]
+    await tick()
+    channel.fail(), other.fail()
+    await tick()
+    channel.fail()
+    await tick()
+    other.fail()
+    assert channel.is_golden_next
+    channel.fail("golden inputs: told to fail")
+    await tick()
+    assert [type(each.client.error) for each in tickets] == [InferenceFailed, CircuitOpen]
+    assert states(path) == ["open"]
+    path.close()
+
+
+async def test_who_waits_for_golden_inputs_is_answered_though_the_next_worker_has_none():
+    path = make(max_rows=1)
+    channel = path.start_worker(known=KNOWN)
+    only = path.submit(BAD, within=60.0)
+    await tick()
+    channel.fail()
+    await tick()
+    other = path.submit(1)
+    channel.fail()
+    assert channel.next_rows == [1]
+    path.lose_worker()
+    successor = PuppetChannel(path.pipeline.dispatch, path.clock)
+    path.channels.append(successor)
+    path.pipeline.attach([successor], path.spec, LatencyModel(KNOWN), golden_cost=None)
+    await work(successor)
+    assert (type(only.client.error), other.client.rows) == (InferenceFailed, [2])
+    path.close()
+
+
+@pytest.mark.parametrize("how", ["its client left", "its sender has to change it"])
+async def test_a_trial_that_says_nothing_of_the_variant_is_followed_by_the_next(how):
+    path = make(golden=False)
+    channel = path.start_worker(known=KNOWN)
+    for _ in range(5):
+        path.submit(1)
+        await work(channel, fails=lambda _: True)
+    await asyncio.sleep(POLICY.reset_s + 0.01)
+    first, *others = [path.submit(value) for value in range(4)]
+    await tick()
+    if how == "its client left":
+        path.pipeline.drop(first)
+    channel.fail(is_input=how != "its client left")
+    await work(channel)
+    assert [each.client.rows for each in others] == [[2], [4], [6]]
     path.close()

@@ -36,7 +36,7 @@ class Client(Protocol):
         """Answer them with the error."""
 
     def refuse_all(self, error: HeadraceError) -> None:
-        """The same for whoever waits to be run."""
+        """The same for whoever waits to be run, or is looked into."""
 
     def wake(self) -> None:
         """There may be something to run."""
@@ -119,10 +119,8 @@ class Guard:
 
     @property
     def waiting(self) -> list[Ticket]:
-        """Whoever is to be run once more, for what is looked into."""
-        return [ticket for case in self._cases for ticket in case.inquiry.waiting] + [
-            found.request for case in self._cases for found in case.inquiry.found
-        ]
+        """Whoever is to be run once more, or waits for the outcome, for what is looked into."""
+        return [ticket for case in self._cases for ticket in waiting_in(case)]
 
     @property
     def has_work(self) -> bool:
@@ -211,8 +209,6 @@ class Guard:
             self._look_at(batch.case, now)
         else:
             self._record(batch.permit, outcome, now)
-            if batch.permit is not EXCLUDED and batch.permit.is_trial:
-                self._client.wake()  # there is leave for the next one
 
     def failed(self, batch: Batch, error: HeadraceError, now: float) -> None:
         """A batch failed: look into it, or into a part of it."""
@@ -279,6 +275,8 @@ class Guard:
             self._awaits_worker = False
             self.breaker.renew()
             self._show(now)
+        if golden_cost is None:  # whoever waits for golden inputs waits in vain
+            self._judge(is_acquitted=False, now=now)
 
     def condemn(self, ticket: Ticket, reason: str, now: float) -> None:
         """It alone has made a worker end twice: it is not to be run again for a while."""
@@ -298,9 +296,22 @@ class Guard:
         """Nothing is run any more: whoever is looked into gets the error."""
         if self._timer is not None:
             self._timer.cancel()
-        for case in self._cases:
-            self._client.refuse([each for each in waiting_in(case) if each.state is State.RUNNING], error)
-        self._cases.clear()
+        self.give_up(error)
+
+    def give_up(self, error: HeadraceError) -> None:
+        """Look into nothing that has been so far: whoever waits for that gets the error."""
+        now = self._clock()
+        while self._cases:
+            case = self._cases.popleft()
+            self._client.refuse(waiting_in(case), error)
+            self._record(case.permit, Outcome.EXCLUDED, now)
+
+    def expire(self, now: float) -> float:
+        """Whoever waits for what is looked into hears when its deadline has passed; when the next one will, inf if none."""
+        for ticket in self.waiting:
+            if ticket.deadline <= now:
+                self._client.refuse([ticket], ticket.timeout_error())
+        return min((ticket.deadline for ticket in self.waiting), default=inf)
 
     def _look_at(self, case: Case, now: float) -> None:
         """Say who is at fault, if it is known by now."""
@@ -324,6 +335,8 @@ class Guard:
     def _judge(self, *, is_acquitted: bool, now: float) -> None:
         """The golden inputs have been run: whoever failed alone before that is at fault if they went well."""
         for case in [each for each in self._cases if each.awaits_golden]:
+            if case not in self._cases:
+                continue  # the one before has opened the breaker, and nothing is looked into any more
             if is_acquitted:
                 self._acquittals += 1
                 self._blame(case, now)
@@ -357,6 +370,8 @@ class Guard:
             self.breaker.record(permit, outcome, now)
             if not self.breaker.is_plain or self._shown is not BreakerState.CLOSED:
                 self._show(now)
+            if permit.is_trial:
+                self._client.wake()  # however it went, there may be leave for the next one
 
     def _show(self, now: float) -> None:
         """Report a change of state, and do what it asks for."""
@@ -373,16 +388,8 @@ class Guard:
         if state is BreakerState.OPEN and not self._awaits_worker:
             self._timer = self._loop.call_later(self.breaker.retry_after_s(now), self._on_timer)
         if self.is_refusing:
-            self._refuse_everybody(now)
+            self._client.refuse_all(self._open_error(now))
         self._client.wake()
-
-    def _refuse_everybody(self, now: float) -> None:
-        self._client.refuse_all(self._open_error(now))
-        for case in list(self._cases):
-            self._client.refuse(
-                [each for each in waiting_in(case) if each.state is State.RUNNING], self._open_error(now)
-            )
-            self._cases.remove(case)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -405,4 +412,6 @@ class Guard:
 
 
 def waiting_in(case: Case) -> list[Ticket]:
-    return [*case.inquiry.waiting, *(found.request for found in case.inquiry.found)]
+    """Whoever still waits for an answer, and is not being run."""
+    everybody = [*case.inquiry.waiting, *(found.request for found in case.inquiry.found)]
+    return [each for each in everybody if each.state is State.RUNNING]
