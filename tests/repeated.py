@@ -8,6 +8,7 @@ from pathlib import Path as File
 
 from fakes import WIDTH, ClientTicket, Path, ticket
 
+from headrace import CircuitBreaker
 from headrace.batching.ticket import State
 from headrace.errors import CircuitOpen, DeadlineInfeasible, HeadraceError, QueueFull
 from headrace.faults.breaker import BreakerPolicy, BreakerState
@@ -65,10 +66,34 @@ async def rejections(count: int, look: Look) -> None:
     path.close()
 
 
+async def own_rejections(count: int, look: Look) -> None:
+    """By a breaker around a function of one's own, by turns with calls that are let through and fail."""
+    forced, counting = CircuitBreaker(), CircuitBreaker(max_failures=count)
+    forced.force_open()
+    for done in range(0, count, AT_ONCE):
+        for _ in range(AT_ONCE):
+            expect_raised(forced(unreliable), CircuitOpen)
+        expect_raised(counting(unreliable), ConnectionError)
+        look(done + AT_ONCE)
+
+
+def unreliable() -> None:
+    raise ConnectionError("told to fail")
+
+
+def expect_raised(guarded: Callable[[], None], kind: type[Exception]) -> None:
+    try:
+        guarded()
+    except kind:
+        return
+    raise AssertionError(f"{kind.__name__} was to be raised")
+
+
 REPEATED: dict[str, Repeat] = {
     "refusals": refusals,
     "cancellations": cancellations,
     "rejections": rejections,
+    "rejections of one's own": own_rejections,
 }
 
 

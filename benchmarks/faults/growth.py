@@ -9,7 +9,12 @@ import numpy as np
 from faulty import Faults
 from report import Row, Target
 
-COUNTS = {"refusals": 1_000_000, "cancellations": 1_000_000, "rejections": 100_000}
+COUNTS = {
+    "refusals": 1_000_000,
+    "cancellations": 1_000_000,
+    "rejections": 100_000,
+    "rejections of one's own": 100_000,
+}
 QUICK = 10
 REPEATED = Path(__file__).parents[2] / "tests" / "repeated.py"
 LIMIT_S = 600.0
@@ -53,7 +58,8 @@ def measure(bench: Faults) -> Row:
 
 HOW = """A pipeline with instances that do nothing, in a process of its own; resident memory is read 200 times, and a line is laid through \
 what comes after the first quarter. Refusals are for want of time and for want of room by turns, cancellations of what waits and of what \
-runs; rejections are by an open breaker."""
+runs; rejections are by an open breaker, \
+the server's and one around a function."""
 
 
 def series(name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
