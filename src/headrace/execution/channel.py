@@ -56,12 +56,17 @@ class Channel:
             loop: where answers are read.
             fds: socket, then input and output region of each slot.
             on_credit: called when a batch is done, before its outputs are read: the time to send the next.
+
+        Raises:
+            OSError: a region cannot be mapped; no descriptor was closed.
         """
         assert len(fds) == DESCRIPTORS, "an instance comes with all its descriptors"
         self._loop = loop
+        regions = [
+            Region(fd) for fd in fds[1:]
+        ]  # first, since they may fail: then the descriptors are the caller's
         self._socket = socket.socket(fileno=fds[0])
         self._socket.setblocking(False)
-        regions = [Region(fd) for fd in fds[1:]]
         self._slots = list(zip(regions[::2], regions[1::2], strict=True))
         self._message = memoryview(bytearray(LARGEST))
         self._on_credit = on_credit

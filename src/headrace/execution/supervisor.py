@@ -55,28 +55,34 @@ class Worker:
     """One child process and the channels to its instances. Lives on the loop."""
 
     def __init__(self, load: Load, events: WorkerEvents) -> None:
+        """Start the process.
+
+        Raises:
+            OSError: there is no memory, descriptor or process number left for it. Nothing is left behind.
+        """
         self.load = load
         self.channels: list[Channel] = []
         self.is_stale = False  # it found other files than it was told of
         self.is_overdue = False  # it was ended by the time limit it had set itself
+        self.is_excused = False  # it was ended since this process lacked the means to go on with it
         self._events = events
         self._loop = asyncio.get_running_loop()
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._trace = linux.create_memory("headrace trace")
-        passed = [theirs.fileno(), self._trace]
-        self._process = subprocess.Popen(  # noqa: S603 - our own module, no input of anybody's
-            [sys.executable, "-m", "headrace.execution.worker", str(os.getpid()), *map(str, passed)],
-            pass_fds=passed,
-            stdin=subprocess.DEVNULL,
-            stdout=STDERR,
-            process_group=0,  # what a model's own code starts there ends with it
-        )
-        theirs.close()
-        self._pidfd = os.pidfd_open(self._process.pid)
+        with contextlib.ExitStack() as undo:
+            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.callback(self._control.close)
+            with theirs:
+                self._trace = linux.create_memory("headrace trace")
+                undo.callback(os.close, self._trace)
+                self._process = start(theirs.fileno(), self._trace)
+            undo.callback(self._process.wait)
+            undo.callback(self._end_group)
+            self._pidfd = os.pidfd_open(self._process.pid)
+            undo.callback(os.close, self._pidfd)
+            send_load(self._control, load)
+            undo.pop_all()
         self._is_stopping = False
         self._hung = ""  # the reason why it is being ended, if it is
         self._early: list[int] = []  # descriptors whose report is still to come
-        send_load(self._control, load)
         self._control.setblocking(False)
         self._loop.add_reader(self._control.fileno(), self._on_report)
         self._loop.add_reader(self._pidfd, self._on_exit)
@@ -109,21 +115,43 @@ class Worker:
             received = receive_report(self._control, self._early)
         except BlockingIOError:
             return False
+        except OSError as exc:
+            self._give_up(exc)
+            return False
         if received is None:
             self._loop.remove_reader(self._control.fileno())
             return False
         report, fds = received
         match report:
             case Ready() as ready:
-                self.channels = [
-                    Channel(self._loop, fds[at : at + DESCRIPTORS], self._events.on_credit)
-                    for at in range(0, len(fds), DESCRIPTORS)
-                ]
+                try:
+                    self._take_over(fds)
+                except OSError as exc:
+                    self._give_up(exc)
+                    return False
                 self._events.on_ready(self, ready)
             case LoadRefused(reason, is_stale):
                 self.is_stale = is_stale
                 self._events.on_refused(self, reason)
         return True
+
+    def _take_over(self, fds: list[int]) -> None:
+        """Make the instances' channels of the descriptors; where that fails, none is left open."""
+        try:
+            for at in range(0, len(fds), DESCRIPTORS):
+                channel = Channel(self._loop, fds[at : at + DESCRIPTORS], self._events.on_credit)
+                self.channels.append(channel)
+        except OSError:
+            for fd in fds[len(self.channels) * DESCRIPTORS :]:
+                os.close(fd)
+            self._close_channels()
+            raise
+
+    def _give_up(self, exc: OSError) -> None:
+        """What it sent cannot be taken in here."""
+        self.is_excused = True
+        self._hung = f"was ended: its instances could not be reached: {exc.strerror}"
+        self.kill()
 
     def _on_exit(self) -> None:
         self._loop.remove_reader(self._pidfd)
@@ -154,6 +182,18 @@ class Worker:
             self._control.close()
         while self._early:
             os.close(self._early.pop())
+
+
+def start(control: int, trace: int) -> subprocess.Popen[bytes]:
+    """A process that has these descriptors of ours."""
+    passed = [control, trace]
+    return subprocess.Popen(  # noqa: S603 - our own module, no input of anybody's
+        [sys.executable, "-m", "headrace.execution.worker", str(os.getpid()), *map(str, passed)],
+        pass_fds=passed,
+        stdin=subprocess.DEVNULL,
+        stdout=STDERR,
+        process_group=0,  # what a model's own code starts there ends with it
+    )
 
 
 def death_of(code: int, trace: str, hung: str) -> Death:

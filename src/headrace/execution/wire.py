@@ -1,5 +1,6 @@
 """The messages between gateway and worker: msgpack arrays, one a SEQPACKET datagram, one a batch each way."""
 
+import errno
 import os
 import socket
 
@@ -196,6 +197,7 @@ def receive_report(control: socket.socket, before: list[int]) -> tuple[Ready | L
 
     Raises:
         BlockingIOError: there is none now.
+        OSError: this process may open no more files, so not all descriptors have come.
     """
     received = _receive_in_memory(control, before)
     return None if received is None else (_decode_report(received[0]), received[1])
@@ -214,9 +216,13 @@ def _send_in_memory(control: socket.socket, content: bytes, fds: list[int]) -> N
 def _receive_in_memory(control: socket.socket, before: list[int]) -> tuple[bytes, list[int]] | None:
     while True:
         try:
-            data, fds, _, _ = socket.recv_fds(control, LARGEST, MOST_DESCRIPTORS + 1)
+            data, fds, flags, _ = socket.recv_fds(control, LARGEST, MOST_DESCRIPTORS + 1)
         except ConnectionError:
             return None
+        if flags & socket.MSG_CTRUNC:
+            for fd in fds:
+                os.close(fd)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         if data != MORE:
             break
         before += fds

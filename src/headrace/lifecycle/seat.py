@@ -10,14 +10,17 @@ from headrace.execution.supervisor import Worker
 from headrace.lifecycle.state import restart_delay_s
 from headrace.lifecycle.watchdog import Watchdog
 
+NO_MEANS_DELAY_S = 1.0
+"""Until the next try where there is no memory, descriptor or process number left for a worker."""
+
 
 class Seat:
     """A place for a worker process. Lives on the loop."""
 
     def __init__(
-        self, hire: Callable[[], Worker], clock: Callable[[], float], floors_s: tuple[float, float]
+        self, hire: Callable[[], Worker | None], clock: Callable[[], float], floors_s: tuple[float, float]
     ) -> None:
-        """`hire` starts a process; `floors_s` are its watchdog's."""
+        """`hire` starts a process, or gives None if that cannot be done now; `floors_s` are its watchdog's."""
         self._hire = hire
         self._clock = clock
         self._floors_s = floors_s
@@ -42,11 +45,13 @@ class Seat:
         return 0.0 if self.worker is None or self.is_serving else self._clock() - self._since
 
     def start(self) -> None:
-        """Start a process now."""
+        """Start a process now, or as soon as that can be done."""
         self._restart = None
         self._since = self._clock()
         self.worker = self._hire()
         self.watchdog = Watchdog(*self._floors_s)
+        if self.worker is None:
+            self.restart_after(NO_MEANS_DELAY_S)
 
     def leave(self, *, is_excused: bool) -> float:
         """The worker has ended, unasked; returns the seconds after which to start the next.

@@ -30,7 +30,7 @@ from headrace.execution.wire import Load, Profile, Ready
 from headrace.faults.breaker import BreakerPolicy
 from headrace.faults.guard import NO_DOUBT, Trust
 from headrace.lifecycle.crash import Crash, most_deaths, parked_reason
-from headrace.lifecycle.seat import Seat
+from headrace.lifecycle.seat import NO_MEANS_DELAY_S, Seat
 from headrace.lifecycle.state import MOVES, VersionState
 from headrace.lifecycle.watchdog import UNKNOWN_FLOOR, Sight
 from headrace.messages import Datatype, ModelSpec
@@ -274,8 +274,17 @@ class ModelVersion:
     def _workers(self) -> list[Worker]:
         return [seat.worker for seat in self._seats if seat.worker is not None]
 
-    def _hire(self) -> Worker:
-        return Worker(self._load(), self._events())
+    def _hire(self, *, measure_only: bool = False) -> Worker | None:
+        """A process; None where there is no memory, descriptor or process number left for it, which is not for ever."""
+        try:
+            return Worker(self._load(measure_only=measure_only), self._events())
+        except OSError as exc:
+            reason = f"its worker cannot be started now: {exc.strerror or exc}"
+        if not any(seat.is_serving for seat in self._seats):
+            self.pipeline.refuse_all(self.not_ready(reason))
+            if self.reason != reason:
+                self._move(VersionState.RESTARTING, reason)
+        return None
 
     @property
     def _instances(self) -> int | None:
@@ -337,7 +346,7 @@ class ModelVersion:
         if self.transforms is None or self.transforms.was_ready:
             self._become_ready()
         if ready.profile.spec is None and self._probe is None:
-            self._probe = Worker(self._load(measure_only=True), self._events())
+            self._probe = self._hire(measure_only=True)
 
     def _become_ready(self) -> None:
         self.was_ready = True
@@ -415,7 +424,9 @@ class ModelVersion:
         """Nobody had asked it to end: start another, or park the version."""
         self._deaths += 1
         # A suspect's death says nothing of the model: whoever waits behind it need not go.
-        delay_s = seat.leave(is_excused=self.pipeline.is_trying_suspect)
+        delay_s = seat.leave(is_excused=self.pipeline.is_trying_suspect or worker.is_excused)
+        if worker.is_excused:
+            delay_s = max(delay_s, NO_MEANS_DELAY_S)
         name, version = self.source.name, self.source.version
         self._report(WorkerDied(name, version, seat.refusal or death.reason, self._deaths, death.trace))
         if seat.deaths_in_a_row >= most_deaths(was_ready=self.was_ready):
