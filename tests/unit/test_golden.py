@@ -66,6 +66,39 @@ def test_what_was_not_finite_when_the_model_was_loaded_need_not_be_finite_now():
         run(golden(BROKEN), np.array([[np.inf, 1, 1, 1]], np.float32))
 
 
+def drawn(kept, *results):
+    """The golden run of a model that gives these, one after the other."""
+    given = iter(results)
+    kept.run(backend(lambda _: {"y": next(given)}))
+
+
+def of_width(width):
+    return np.ones((1, width), np.float32)
+
+
+def test_a_shape_that_is_another_one_each_time_is_no_fault_from_then_on():
+    kept = golden(of_width(4))
+    drawn(kept, of_width(7), of_width(5))
+    drawn(kept, of_width(9))
+
+
+def test_a_shape_that_is_another_one_and_stays_so_is_a_fault():
+    with pytest.raises(InferenceFailed, match=r"has shape \[1, 7\]"):
+        drawn(golden(of_width(4)), of_width(7), of_width(7))
+
+
+ELSEWHERE = np.array([[1, 1, np.nan, 1]], np.float32)
+
+
+def test_what_is_not_finite_at_another_place_each_time_is_no_fault():
+    drawn(golden(BROKEN), ELSEWHERE, BROKEN)
+
+
+def test_nan_that_comes_and_goes_where_all_was_finite_is_a_fault():
+    with pytest.raises(InferenceFailed, match="has NaN"):
+        drawn(golden(FLAT), BROKEN, FLAT)
+
+
 HALF_NAN = np.full((1, 4), 0x7FC0, np.uint16)
 HALF_ONE = np.full((1, 4), 0x3F80, np.uint16)
 
