@@ -145,11 +145,20 @@ class PuppetChannel:
         self._free.append(slot)
 
     def finish(
-        self, seconds: float = 0.0, dtype: np.dtype = FP32, errors: Iterable[tuple[int, str, bool]] = ()
+        self,
+        seconds: float = 0.0,
+        dtype: np.dtype = FP32,
+        errors: Iterable[tuple[int, str, bool]] = (),
+        *,
+        lost_rows: int = 0,
     ) -> None:
-        """The oldest batch has run, for so long; its outputs are of the dtype, declared or not; some rows failed."""
+        """The oldest batch has run, for so long; its outputs are of the dtype, declared or not; some rows failed.
+
+        `lost_rows`: so many rows come out fewer than went in.
+        """
         number, slot, batch, rows = self._take()
         outputs = self._slots[slot][1]
+        rows = rows[lost_rows:]
         data = (rows * 2).astype(dtype).tobytes()
         outputs.reserve(len(data))
         outputs.view[: len(data)] = data
@@ -161,9 +170,7 @@ class PuppetChannel:
         batch.on_done(Done(number, outputs.size, placed, started, started, ended, ended, failed), outputs)
         self._free.append(slot)
 
-    def fail(
-        self, reason: str = "told to fail", *, is_input: bool = False, is_output: bool = False
-    ) -> None:
+    def fail(self, reason: str = "told to fail", *, is_input: bool = False, is_output: bool = False) -> None:
         """The oldest batch made the backend raise."""
         number, slot, batch, _ = self._take()
         self._on_credit()

@@ -341,10 +341,7 @@ class Pipeline:
             error = TookTooLong(name)
         elif is_own_doing and len(tickets) == 1 and tickets[0].is_retry:
             self._guard.condemn(tickets[0], str(error), now)
-        if self._guard.is_idempotent:
-            self.retry_or_refuse(tickets, error)
-        else:
-            self.refuse([each for each in tickets if each.state is State.RUNNING], error)
+        self._retry_run(tickets, error)
 
     def refuse_all(self, error: HeadraceError) -> None:
         """Answer everything that waits with an error, for its first run or for one more."""
@@ -383,6 +380,13 @@ class Pipeline:
                 ticket.record.note(self._clock(), "retried", reason=str(error))
             ticket.try_again()
             self._put_back([ticket])
+
+    def _retry_run(self, tickets: list[Ticket], error: HeadraceError) -> None:
+        """The same for those whose run may have begun, as far as they may be run twice."""
+        if self._guard.is_idempotent:
+            self.retry_or_refuse(tickets, error)
+        else:
+            self.refuse([each for each in tickets if each.state is State.RUNNING], error)
 
     def done(self, batch: Batch, done: Done, outputs: Region) -> None:
         """Answer a batch's tickets."""
@@ -474,7 +478,7 @@ class Pipeline:
         elif self._guard.breaker is None:
             if len(batch.tickets) == 1:
                 batch.tickets[0].try_again()
-            self.retry_or_refuse(batch.tickets, error)
+            self._retry_run(batch.tickets, error)
         else:
             self._guard.failed(batch, error, self._clock())
             self._expire_looked_into()
@@ -490,7 +494,11 @@ class Pipeline:
         note = "a run gave other rows than went in, as its data has it: one request at a time"
         self.spec = replace(self.spec, joins_requests=False, notes=(*self.spec.notes, note))
         self._learn()
-        self._put_back(batch.tickets)
+        if self._guard.is_idempotent:
+            self._put_back(batch.tickets)
+        else:
+            reason = "the run gave other rows than went in, and the skill says that it must not be run again"
+            self._retry_run(batch.tickets, InferenceFailed(f"{reason} (idempotent: false)"))
 
     def _learn(self) -> None:
         """More is known of how long things take, or of what may share a run."""

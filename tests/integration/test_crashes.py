@@ -184,3 +184,26 @@ def test_a_model_whose_workers_keep_dying_is_parked_until_it_is_loaded_again(
         with Wire(server.host, server.port) as wire:
             assert wire.post("/v2/repository/models/told/load").status == 200
         assert_works(server)
+
+
+def test_own_code_that_ends_its_process_is_not_called_again_where_nothing_must_be_run_twice(
+    tmp_path: Path, profiles: Path
+) -> None:
+    skill, calls = tmp_path / "models" / "greet", tmp_path / "calls"
+    skill.mkdir(parents=True)
+    (skill / "model.fake").write_text("{}")
+    (skill / "skill.yaml").write_text(
+        "format: 1\nidempotent: false\ninputs: {number: {value: number}}\ntransform: {}\n"
+    )
+    (skill / "transform.py").write_text(
+        "import os, signal\n"
+        "class Transform:\n"
+        "    def before(self, item):\n"
+        f"        with open({str(calls)!r}, 'a') as file:\n"
+        "            file.write('called ')\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    with run_server([skill.parent], profile_dir=profiles) as server, Wire(server.host, server.port) as wire:
+        answer = wire.post("/v1/skills/greet", {"number": 1})
+    assert (answer.status, answer.json()["code"]) == (500, "worker_lost")
+    assert calls.read_text() == "called "

@@ -280,6 +280,28 @@ async def test_what_must_not_be_run_twice_is_not():
     path.close()
 
 
+async def test_what_must_not_be_run_twice_is_not_though_nobody_can_tell_whose_the_rows_are():
+    path = make(is_idempotent=False)
+    channel = path.start_worker(known=KNOWN)
+    tickets = [path.submit(1), path.submit(2)]
+    await tick()
+    channel.finish(lost_rows=1)
+    await work(channel)
+    assert [type(each.client.error) for each in tickets] == [InferenceFailed] * 2
+    assert channel.given == [[1, 2]]
+    path.close()
+
+
+async def test_what_must_not_be_run_twice_is_not_where_nobody_is_looked_into():
+    path = Path(asyncio.get_running_loop().time, trust=Trust(None, is_idempotent=False))
+    channel = path.start_worker(known=KNOWN)
+    tickets = [path.submit(BAD), path.submit(1)]
+    await work(channel)
+    assert [type(each.client.error) for each in tickets] == [InferenceFailed] * 2
+    assert len(channel.given) == 1
+    path.close()
+
+
 async def test_who_waits_for_a_run_that_hangs_is_answered_at_the_deadline():
     path = make()
     channel = path.start_worker(known=KNOWN)

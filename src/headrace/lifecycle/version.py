@@ -28,7 +28,7 @@ from headrace.execution.stamps import Stamp
 from headrace.execution.supervisor import Death, Worker, WorkerEvents
 from headrace.execution.wire import Load, Profile, Ready
 from headrace.faults.breaker import BreakerPolicy
-from headrace.faults.guard import NO_DOUBT, Trust
+from headrace.faults.guard import Trust
 from headrace.lifecycle.crash import Crash, most_deaths, parked_reason
 from headrace.lifecycle.seat import NO_MEANS_DELAY_S, Seat
 from headrace.lifecycle.state import MOVES, VersionState
@@ -65,9 +65,8 @@ def trust_in(source: Source) -> Trust:
 
     Not so of the transcoder, which all share, and of transforms, which fail by items, for what the items hold.
     """
-    if source.backend in {TRANSFORM, TRANSCODER}:
-        return NO_DOUBT
-    return Trust(BreakerPolicy(), source.config.is_idempotent)
+    policy = None if source.backend in {TRANSFORM, TRANSCODER} else BreakerPolicy()
+    return Trust(policy, source.config.is_idempotent)
 
 
 def worth_keeping(measured: Profile, learned: Latencies) -> Latencies:
@@ -357,7 +356,10 @@ class ModelVersion:
         source = self.source
         if source.backend == TRANSFORM or not needs_transform_worker(source.config.steps):
             return None
-        config = ModelConfig(instances=TRANSFORM_INSTANCES, threads=1, steps=source.config.steps)
+        said = source.config
+        config = ModelConfig(
+            instances=TRANSFORM_INSTANCES, threads=1, steps=said.steps, is_idempotent=said.is_idempotent
+        )
         transforms = Source(source.name, source.version, source.path, TRANSFORM, config=config)
         return ModelVersion(
             transforms, self._settings, self._clock, self._on_transforms, self._stamps, self._device
