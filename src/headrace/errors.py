@@ -248,7 +248,7 @@ class BodiesFull(Unavailable):
 
 
 class RequestTimeout(Unavailable):
-    """The request's timeout ran out while it waited; it was not run."""
+    """The request's timeout ran out while it waited, and it was not run, or in a run that took too long."""
 
     code = "timeout"
 
@@ -275,12 +275,12 @@ class ServerExiting(Unavailable):
 
 
 class DeadlineExceeded(HeadraceError):
-    """The deadline named in a header ran out while the request waited; it was not run."""
+    """The deadline named in a header ran out while the request waited, and it was not run, or in a run that took too long."""
 
     code = "deadline_exceeded"
 
     def __init__(self) -> None:
-        super().__init__("deadline exceeded before the request could be run")
+        super().__init__("deadline exceeded before the request was answered")
 
 
 class InferenceFailed(HeadraceError):

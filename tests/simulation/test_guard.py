@@ -253,6 +253,17 @@ async def test_without_golden_inputs_users_try_it_one_batch_at_a_time():
     path.close()
 
 
+async def test_what_opens_it_when_a_worker_ends_on_trial_is_said_once():
+    path = make()
+    channel = path.start_worker(known=KNOWN)
+    await fail_alone(path, channel, 5)
+    await asyncio.sleep(POLICY.reset_s + 0.01)
+    assert channel.is_golden_next
+    path.lose_worker()
+    assert path.pipeline.breaker.snapshot(path.clock()).reason == "on trial its worker ended"
+    path.close()
+
+
 async def test_closed_again_it_is_given_little_first():
     path = make()
     path.start_worker(known=KNOWN)

@@ -265,7 +265,7 @@ class Guard:
                 self._awaits_worker = True
                 breaker.trip(reason, now, until=inf)
             case BreakerState.HALF_OPEN:
-                breaker.trip(f"on trial its worker {reason}", now)
+                breaker.trip(f"on trial {reason}", now)
         self._show(now)
 
     def worker_ready(self, golden_cost: int | None, now: float) -> None:
