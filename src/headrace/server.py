@@ -103,8 +103,9 @@ class Server:
         listener = self._listen()
         self.watcher = Watcher(self._paths, self.settings, self.catalog, self._seen, self._give_up)
         self.catalog.start(self._seen.found.values())
+        call_soon = asyncio.get_running_loop().call_soon
         self.desk = desk = Desk(
-            self.catalog, self.settings, time.perf_counter, self._transcoder, self._report
+            self.catalog, self.settings, time.perf_counter, self._transcoder, self._report, call_soon
         )
         http = HttpServer(self._http_config(desk, metrics, statistics))
         with self._signals_handled():

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from headrace.admission.forecast import Arrival
+from headrace.batching.ticket import Ticket
 from headrace.errors import DeadlineInfeasible, HeadraceError, QueueFull
 from headrace.frontends.chain import Chain
+from headrace.frontends.turns import Turns
 from headrace.pipeline import Pipeline
 from headrace.testing import RunningServer, run_server
 from tests.integration import graphs
@@ -316,6 +318,74 @@ def test_each_item_falls_back_by_itself(wire: Wire) -> None:
     assert content["answers"][:2] == [before, {"y": [7, 7, 7, 7]}]
     assert content["answers"][2]["error"]["code"] == "invalid_request"
     assert answer.headers["x-degraded"] == "stale; reason=breaker, static; reason=breaker"
+
+
+@pytest.mark.parametrize("name", ["chained", "hopeless"])
+def test_who_has_to_wait_for_a_turn_of_the_loop_hears_the_same(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def wait(turns: Turns) -> bool:
+        turns._call_soon(turns._take)
+        return False
+
+    def ask() -> list[tuple[int, dict[str, Any]]]:
+        with opened(wire, name, "hopeless.small"):
+            answers = [
+                wire.infer(name, ROW),
+                wire.request("POST", f"/v2/models/{name}/infer", LARGE),
+                wire.post(f"/v1/skills/{name}", ITEM),
+                wire.post(f"/v1/skills/{name}", {"items": [ITEM, {"x": "no"}, ITEM]}),
+            ]
+        return [(each.status, each.json() | {"retry_after_ms": 0}) for each in answers]
+
+    at_once = ask()
+    monkeypatch.setattr(Turns, "has_time", wait)
+    assert ask() == at_once
+
+
+@pytest.mark.parametrize(("path", "body"), [("/v2/models/late/infer", ROW), ("/v1/skills/late", ITEM)])
+def test_who_leaves_while_waiting_for_a_turn_of_the_loop_is_not_run(
+    skills: RunningServer, wire: Wire, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
+) -> None:
+    waiting: list[Any] = []
+    asked = f"leaves-{path.count('/')}"
+    with opened(wire, "late"), Wire(skills.host, skills.port) as leaving:
+        with monkeypatch.context() as patch:
+            patch.setattr(Turns, "has_time", lambda _: False)
+            patch.setattr(Turns, "put", lambda _, work: waiting.append(work))
+            leaving.send(message("POST", path, dumps(body), {"X-Request-Id": asked}))
+            eventually(lambda: waiting, "it waits for its turn")
+        leaving.close()
+        notes = f"/v1/requests/{asked}"
+        eventually(lambda: "left" in str(wire.get(notes).json()["notes"]), "it is known to have left")
+        waiting[0]()
+        assert wire.get(notes).json()["notes"][-1]["what"] == "left"
+
+
+@pytest.mark.parametrize("is_idempotent", [True, False])
+def test_an_answer_that_cannot_be_written_is_not_run_again_where_that_is_forbidden(
+    tmp_path: Path, profiles: Path, monkeypatch: pytest.MonkeyPatch, *, is_idempotent: bool
+) -> None:
+    lay_out(tmp_path, "m", VARIANT + STATIC + f"idempotent: {is_idempotent}\n".lower(), {}, {})
+    with (
+        run_server([tmp_path], profile_dir=profiles, instances=1, threads=1, max_batch_size=4096) as running,
+        Wire(running.host, running.port) as wire,
+    ):
+        submit, full = Pipeline.submit, [QueueFull("the transcoder", "9 bytes")]
+
+        def refuse_once(pipeline: Pipeline, ticket: Ticket) -> None:
+            if pipeline.spec.name in {"m", "m.small"} or not full:
+                submit(pipeline, ticket)
+            else:
+                ticket.refuse(full.pop())
+
+        monkeypatch.setattr(Pipeline, "submit", refuse_once)
+        body, headers = binary(
+            [("x", "FP32", [3000, 4], bytes(48000))], parameters={"binary_data_output": False}
+        )
+        answer = wire.request("POST", "/v2/models/m/infer", body, headers)
+    assert not full
+    assert answer.headers["x-degraded"].split(";")[0] == ("variant:small" if is_idempotent else "static")
 
 
 def test_the_caller_hears_of_the_first_failure_when_no_step_answers(wire: Wire) -> None:

@@ -110,3 +110,13 @@ def test_a_chain_that_is_given_up_has_no_more_steps():
 
 def test_steps_are_called_what_their_answers_say():
     assert [label(each) for each in (SMALL, STALE, STATIC)] == ["variant:small", "stale", "static"]
+
+
+@pytest.mark.parametrize(("is_idempotent", "expected"), [(True, SMALL), (False, STATIC)])
+def test_what_was_run_and_is_not_to_be_run_twice_is_not_run_elsewhere_whatever_becomes_of_its_answer(
+    is_idempotent, expected
+):
+    falling = descent(SMALL, STATIC, is_idempotent=is_idempotent)
+    falling.has_run()
+    assert falling.fail(errors.QueueFull("the transcoder", "9 bytes"))
+    assert falling.next() == expected

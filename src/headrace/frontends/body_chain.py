@@ -81,11 +81,14 @@ class BodyChain(Chain):
 
     def _fail_again(self) -> None:
         assert self._descent.first is not None, "something failed, or nobody would be here"
-        self._caller.fail(self._descent.first)
+        self._fail(self._descent.first)
 
     @property
     def _record(self) -> Record | None:
         return self._caller.record
+
+    def _fail(self, error: HeadraceError) -> None:
+        self._caller.fail(error)
 
     def _read(self, version: ModelVersion) -> tuple[Codec, InferRequest]:
         codec = self._desk.codec(version)

@@ -62,9 +62,11 @@ class Chain(ABC):
         self._started = started
         self._wishes = wishes
         self._keeps = any(each.stale_s is not None for each in config.fallback.chain)
-        # The mutable state: how far it has come, and the request as the skill itself takes it, once it is decoded.
+        # The mutable state: how far it has come, the request as the skill itself takes it, once it is decoded, and whether
+        # nobody waits for an answer any more.
         self._descent = Descent(config.fallback, is_idempotent=config.is_idempotent)
         self.own: InferRequest | None = None
+        self._is_left = False
 
     @property
     def mark(self) -> Mark | None:
@@ -76,10 +78,24 @@ class Chain(ABC):
         """What answered up to now failed. None: something else answers, now or later; else what the caller hears."""
         if not self._descent.fail(error):
             return error
-        return self._descend()
+        turns = self._desk.turns
+        if self._descent.is_at_end or turns.has_time():
+            return self._descend()
+        turns.put(self._take_turn)
+        return None
+
+    def _take_turn(self) -> None:
+        """Go on now: so many failed together that there was no time for it at once."""
+        if not self._is_left and (last := self._descend()) is not None:
+            self._fail(last)
+
+    def leave(self) -> None:
+        """Nobody waits for an answer any more."""
+        self._is_left = True
 
     def keep(self, part: Part) -> None:
-        """What was asked has answered: so may it again, when it cannot."""
+        """What was asked has answered: so may it again, when it cannot. It has been run, whatever becomes of its answer."""
+        self._descent.has_run()
         if self._keeps and self.own is not None and self._descent.first is None:
             desk, version = self._desk, self.version
             spec = desk.codec(version).entry.spec
@@ -176,6 +192,10 @@ class Chain(ABC):
     @abstractmethod
     def _record(self) -> Record | None:
         """Where to write down what happens."""
+
+    @abstractmethod
+    def _fail(self, error: HeadraceError) -> None:
+        """Answer with the error."""
 
     @abstractmethod
     def _read(self, version: ModelVersion) -> tuple[Codec, InferRequest]:

@@ -16,6 +16,7 @@ from headrace.frontends.headers import NO_WISHES, Wishes
 from headrace.frontends.lag import LagWatch
 from headrace.frontends.responses import ErrorWriter, Response
 from headrace.frontends.tenants import Tenants
+from headrace.frontends.turns import Turns
 from headrace.lifecycle.catalog import Catalog
 from headrace.lifecycle.version import ModelVersion
 from headrace.messages import InferRequest, ModelSpec
@@ -75,6 +76,7 @@ class Desk:
         clock: Callable[[], float],
         transcoder: Callable[[], Pipeline],
         report: Callable[[Event], None],
+        call_soon: Callable[[Callable[[], None]], object],
         time_of_day: Callable[[], float] = time.time,
     ) -> None:
         """What infer requests need.
@@ -85,6 +87,7 @@ class Desk:
             clock: seconds.
             transcoder: gives the pipeline in front of the transcoding worker, starting it if need be.
             report: hears of what is refused here, before it comes to a pipeline.
+            call_soon: has something called in the loop's next turn.
             time_of_day: seconds since the epoch.
         """
         self.catalog = catalog
@@ -99,6 +102,7 @@ class Desk:
         self.lag = LagWatch(settings.max_loop_lag_s, clock)
         self.records = Records(settings.explained_requests, clock, time_of_day)
         self.kept = KeptAnswers(settings.max_stale_bytes)
+        self.turns = Turns(clock, call_soon)
         # The mutable state: what was worked out once, and the bytes of bodies that are not answered yet.
         self._routes: dict[bytes, Route | None] = {}
         self._codecs: dict[ModelVersion, Codec] = {}

@@ -298,7 +298,9 @@ class Exchange(ABC):
         """The client is gone."""
         if self.record is not None:
             self.record.note(self.desk.clock(), "left")
-        self._chain = None
+        if self._chain is not None:
+            self._chain.leave()
+            self._chain = None
         if self._ticket is not None:
             self._entry.drop(self._ticket)
 

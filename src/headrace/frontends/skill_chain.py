@@ -59,6 +59,9 @@ class ItemChain(Chain):
     def _record(self) -> Record | None:
         return self._caller.record
 
+    def _fail(self, error: HeadraceError) -> None:
+        self._caller.fail(error)
+
     def _read(self, version: ModelVersion) -> tuple[Codec, InferRequest]:
         codec = self._skills.codec(version)
         codec.reader.check_numbers([self._item])

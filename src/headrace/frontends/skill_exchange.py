@@ -224,7 +224,9 @@ class SkillExchange(AsgiExchange):
     def _let_go(self) -> None:
         """Of what holds the items, and would be held in a circle until the collector comes."""
         for each in self._replies:
-            each.chain = None
+            if each.chain is not None:
+                each.chain.leave()
+                each.chain = None
         self._replies = []
 
 

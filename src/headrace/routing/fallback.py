@@ -72,9 +72,21 @@ class Descent:
             if not self.reason:
                 return False
             self.first = error
-        if isinstance(error, ServerExiting) or (isinstance(error, BEGUN) and not self._is_idempotent):
+        if isinstance(error, BEGUN):
+            self.has_run()
+        if isinstance(error, ServerExiting):
             self._may_run = False
         return True
+
+    def has_run(self) -> None:
+        """A run of the request may have begun: there is none after it, if the request is not idempotent."""
+        if not self._is_idempotent:
+            self._may_run = False
+
+    @property
+    def is_at_end(self) -> bool:
+        """There is no step left."""
+        return self._taken >= len(self._fallback.chain)
 
     def next(self) -> FallbackStep | None:
         """The step to try now; None: the caller gets `first`."""
