@@ -49,6 +49,25 @@ class Model:
         x = inputs["x"]
         return {"x": x + x.sum() if self.sums else 2 * x}
 """
+FORKS = """
+import os
+import numpy as np
+
+class Model:
+    batched = True
+    inputs = [("x", "FP32", [-1])]
+    outputs = [("x", "FP32", [-1]), ("ended", "INT64", [-1])]
+
+    def infer(self, inputs):
+        x = inputs["x"].copy()
+        child = os.fork()
+        if not child:
+            if x[0] < 0:
+                raise ValueError("in the child")
+            return {"x": -x, "ended": np.zeros(len(x), np.int64)}  # it should have called os._exit
+        _, status = os.waitpid(child, 0)
+        return {"x": x, "ended": np.full(len(x), os.waitstatus_to_exitcode(status))}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "slow/1": SLOW_DOUBLER,
         "rows": SUMS.replace("self.sums", "False"),
         "sums": SUMS.replace("self.sums", "True"),
+        "forks": FORKS,
         "broken": "class Model:\n    inputs = 3 +\n",
     }.items():
         (folder / name).mkdir(parents=True)
@@ -189,6 +209,15 @@ def test_a_row_that_ends_or_hangs_its_process_gets_the_error_and_nobody_else(
         else:
             assert output(answer) == [2 * value]
     eventually(lambda: len(pids(server)) == INSTANCES, "all instances serve again")
+
+
+@pytest.mark.parametrize("number", [1.0, -1.0])
+def test_a_process_forked_in_a_run_that_comes_back_from_it_ends_and_answers_nobody(
+    server: RunningServer, number: float
+) -> None:
+    with Wire(server.host, server.port) as wire:
+        answer = wire.infer("forks", {"inputs": [tensor("x", "FP32", [1], [number])]}).json()
+    assert [each["data"] for each in answer["outputs"]] == [[number], [1]]
 
 
 def test_all_processes_killed_at_once_come_back(server: RunningServer) -> None:
