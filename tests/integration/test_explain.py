@@ -120,6 +120,14 @@ def test_what_is_refused_on_arrival_is_told_with_the_numbers_that_decided(own, w
     assert not noted(told, "sent")
 
 
+def test_what_a_caller_named_is_printed_without_what_a_terminal_would_obey(own, wire):
+    assert wire.post("/v2/models/%07loud/infer", headers={"x-request-id": "bell"}).status == 404
+    assert explained(wire, "bell")["model"] == "\aloud"
+    printed = explain(own, "bell").output
+    assert "bell for  loud, came at" in printed
+    assert "\a" not in printed
+
+
 def test_a_request_that_makes_runs_fail_is_told_so(wire):
     assert wire.infer("picky", body(13.0), {"x-request-id": "culprit"}).status == 422
     told = explained(wire, "culprit")

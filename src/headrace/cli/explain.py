@@ -68,7 +68,10 @@ def print_one(found: dict[str, Any]) -> None:
     from headrace.cli.tables import printable
 
     click.secho(printable(found["summary"]), bold=True)
-    click.secho(f"{printable(found['id'])} for {found['model']}, came at {time_of(found['came'])}", dim=True)
+    click.secho(
+        f"{printable(found['id'])} for {printable(found['model'])}, came at {time_of(found['came'])}",
+        dim=True,
+    )
     notes = found["notes"]
     offsets = [f"{each['at_ms']:.1f} ms" for each in notes]
     width = max(map(len, offsets), default=0)
