@@ -29,6 +29,7 @@ from headrace.batching.policy import (
 from headrace.batching.queue import LEAST, Lane, RequestQueue, lane_of
 from headrace.batching.ticket import State, Ticket
 from headrace.errors import (
+    DeadlineInfeasible,
     HeadraceError,
     InferenceFailed,
     InvalidItem,
@@ -54,6 +55,8 @@ LAST_PART = 0.1
 """Of a long run, in which the next batch is staged behind it: the way to the gateway and back is shorter, mostly."""
 EXPLORE_EVERY = 64
 """Batches, while there is a backlog, of which one is of twice the rows that are thought to be worth it."""
+LOOK_AGAIN_S = 0.01
+"""At the earliest, at what waits behind a run that takes far too long."""
 LONG_RUN_S, LEARN_EVERY = 1e-3, 8
 """After a run longer than this the forecast is made anew, else after so many: there are thousands a second of them."""
 
@@ -217,6 +220,8 @@ class Pipeline:
         instances = self._instances
         if instances.has_staged:
             instances.note_begun()
+        if instances.has_overdue:
+            instances.note_overdue()
         guard = self._guard
         if guard.has_work:
             self._send_for_guard()
@@ -252,7 +257,7 @@ class Pipeline:
                     batch = Batch(self, tickets, case.cost, now)
                     batch.case = case
                     self._place_and_send(channel, batch)
-                    self._set_alarm(max(min(each.deadline for each in tickets), overdue_at(batch)))
+                    self._set_alarm(overdue_at(batch))
 
     def _has_leave(self, seconds: float, now: float) -> bool:
         """For a run of the guard's; not to be repeated if it is not used."""
@@ -544,7 +549,7 @@ class Pipeline:
             self._suspect = batch
         self._place_and_send(channel, batch, seconds)
         # Should the run take far too long, its requests are answered at their deadlines: none is earlier than this.
-        self._set_alarm(max(candidates.deadline, overdue_at(batch)))
+        self._set_alarm(overdue_at(batch))
         return True
 
     def _place_and_send(self, channel: Instance, batch: Batch, asked_s: float | None = None) -> None:
@@ -625,7 +630,7 @@ class Pipeline:
             return False
         left_s = running.begins + (1 - LAST_PART) * run_s - now
         if left_s <= 0:
-            return now <= self._instances.expected_end(channel)
+            return now <= running.begins + self._outlook.upper(running.cost, running.rows)
         if self._nearly_done is None:
             self._nearly_done = self._loop.call_later(left_s, self._on_nearly_done)
         return False
@@ -728,14 +733,30 @@ class Pipeline:
 
     def _expire_running(self) -> None:
         """Answer whoever waits for a run that takes far too long, at the deadline."""
-        now = self._clock()
-        for batch in self._instances.batches():
+        now, instances = self._clock(), self._instances
+        instances.note_overdue()
+        for batch in instances.batches():
             running = [ticket for ticket in batch.tickets if ticket.state is State.RUNNING]
             if (since := overdue_at(batch)) <= now:
                 self._expire_in(batch, [each for each in running if each.deadline <= now], now)
                 running = [each for each in running if each.deadline > now]
             if running:
                 self._set_alarm(max(min(each.deadline for each in running), since))
+        if instances.has_overdue and self._limits.config.fallback.chain:
+            self._give_up_waiting(now)
+
+    def _give_up_waiting(self, now: float) -> None:
+        """Whoever waits behind runs that take far too long, and has somewhere else to go, goes while that is in time."""
+        free_s = self._instances.free_s(now)
+        for ticket in self._queue.expire(now + free_s):
+            if self._entrance.may_be_late(ticket.level):
+                self._queue.add(ticket)
+            else:
+                self.refuse(
+                    [ticket], DeadlineInfeasible(self.spec.name, free_s, max(0.0, ticket.deadline - now))
+                )
+        if self._queue.waiting:
+            self._set_alarm(now + max(LOOK_AGAIN_S, free_s / 2))
 
     def _expire_in(self, batch: Batch, late: list[Ticket], now: float) -> None:
         if not late:

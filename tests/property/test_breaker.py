@@ -20,6 +20,7 @@ POLICIES = st.builds(
     failure_rate=st.none() | st.sampled_from([0.3, 0.5, 1.0]),
     slow_rate=st.none() | st.sampled_from([0.5, 0.8]),
     max_failures=st.none() | st.integers(1, 4),
+    max_slow=st.none() | st.integers(1, 4),
     reset_s=st.sampled_from([0.5, 1.0, 90.0]),
     longest_reset_s=st.sampled_from([90.0, 400.0]),
     jitter=st.sampled_from([0.0, 0.2]),
@@ -59,6 +60,9 @@ class Life:
         if last[-1] is OK:
             return False
         if policy.max_failures is not None and last[-policy.max_failures :] == [FAILED] * policy.max_failures:
+            return True
+        is_slow = policy.max_slow is not None and last[-policy.max_slow :] == [SLOW] * policy.max_slow
+        if is_slow and counts_slowness:
             return True
         if len(window) < policy.min_calls:
             return False

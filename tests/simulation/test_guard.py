@@ -8,6 +8,7 @@ from fakes import WIDTH, ClientTicket, Path, PuppetChannel, model
 from headrace.batching.latency import LatencyModel
 from headrace.errors import (
     CircuitOpen,
+    DeadlineInfeasible,
     InferenceFailed,
     InvalidOutput,
     InvalidRequest,
@@ -20,6 +21,7 @@ from headrace.events import BreakerChanged
 from headrace.faults.breaker import BreakerPolicy, BreakerState
 from headrace.faults.guard import Trust
 from headrace.faults.quarantine import QUARANTINE_S
+from headrace.model_config import Fallback, FallbackStep, ModelConfig
 
 POLICY = BreakerPolicy(jitter=0.0)
 BAD = 13.0
@@ -323,6 +325,31 @@ async def test_who_waits_for_a_run_that_hangs_is_answered_at_the_deadline():
     assert type(impatient.client.error) is RequestTimeout
     channel.finish(0.6)
     assert (impatient.client.ends, patient.client.rows) == (1, [4])
+    path.close()
+
+
+async def test_who_comes_while_a_run_hangs_is_refused_as_soon_as_it_is_clear_that_it_takes_long():
+    path = make()
+    path.start_worker(known=KNOWN)
+    path.submit(1)
+    await asyncio.sleep(0.03)
+    soon = path.submit(2, within=0.5)
+    await asyncio.sleep(0.27)
+    early, late = path.submit(3, within=1.0), path.submit(4, within=0.2)
+    assert (soon.client.ends, early.client.ends) == (0, 0)
+    assert type(late.client.error) is DeadlineInfeasible
+    path.close()
+
+
+async def test_who_waits_behind_a_run_that_hangs_goes_elsewhere_while_that_is_in_time():
+    chain = Fallback(("deadline",), (FallbackStep(variant="small"),))
+    path = Path(asyncio.get_running_loop().time, config=ModelConfig(fallback=chain))
+    path.start_worker(known=KNOWN)
+    path.submit(1)
+    await asyncio.sleep(0.03)
+    waiting = path.submit(2, within=1.0)
+    await asyncio.sleep(0.9)
+    assert type(waiting.client.error) is DeadlineInfeasible
     path.close()
 
 

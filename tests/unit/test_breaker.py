@@ -73,6 +73,14 @@ def test_the_rate_of_slow_runs_opens_it():
     assert one.reason == "4 of 5 runs were slow"
 
 
+def test_slow_runs_in_a_row_open_it_whatever_went_well_before():
+    one = breaker(max_slow=3)
+    run(one, 0, *[OK] * 50, SLOW, SLOW, OK, SLOW, SLOW)
+    assert one.state(0) is BreakerState.CLOSED
+    run(one, 0, SLOW)
+    assert one.reason == "3 runs in a row were slow"
+
+
 @pytest.mark.parametrize("without", ["max_failures", "failure_rate", "slow_rate"])
 def test_what_is_none_does_not_open_it(without):
     bad = SLOW if without == "slow_rate" else FAILED

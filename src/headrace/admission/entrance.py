@@ -65,7 +65,7 @@ class Entrance:
         queue, outlook = self._queue, self._outlook
         return (
             outlook.is_late(queue.rows, queue.alone, outlook.allowed.least)
-            or self._instances.are_away
+            or self._instances.are_in_doubt
             or (self._guard.is_wary and self._guard.is_refusing)
         )
 
@@ -86,7 +86,7 @@ class Entrance:
         if refusal is None and self._guard.is_wary:
             refusal = self._guard.refusal(ticket.request)
         if refusal is None and (
-            self._instances.are_away or outlook.is_late(queue.rows, queue.alone, allowed_s)
+            self._instances.are_in_doubt or outlook.is_late(queue.rows, queue.alone, allowed_s)
         ):
             refusal = self.refusal(arrival_of(ticket))
         if ticket.record is not None:

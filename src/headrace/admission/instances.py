@@ -25,12 +25,13 @@ class Instances:
         self._outlook = outlook
         self._clock = clock
         # The mutable state: who serves; since when nobody does, and how long that took the last time; whether batches
-        # are staged behind others; and whether nobody serves, which every arrival asks.
+        # are staged behind others; and what every arrival asks: whether nobody serves, or somebody takes far too long.
         self._channels: list[Instance] = []
         self.away_since: float | None = clock()
         self.return_s: float | None = None
         self.has_staged = False
-        self.are_away = True
+        self.are_away = self.are_in_doubt = True
+        self.has_overdue = False
 
     def __iter__(self) -> Iterator[Instance]:
         return iter(self._channels)
@@ -50,7 +51,7 @@ class Instances:
     def put(self, channels: Iterable[Instance]) -> None:
         """These serve, and nobody else."""
         self._channels = list(channels)
-        self.are_away = False
+        self.are_away = self.are_in_doubt = self.has_overdue = False
         if self.away_since is not None:
             self.return_s = max(0.0, self._clock() - self.away_since)
             self.away_since = None
@@ -59,6 +60,7 @@ class Instances:
         """These serve, too."""
         self._channels += channels
         self.are_away = False
+        self.note_overdue()
 
     def remove(self, gone: list[Instance]) -> bool:
         """They serve no more; True if nobody does now, and somebody did."""
@@ -66,7 +68,8 @@ class Instances:
         self._channels = [each for each in self._channels if each not in gone]
         if not was_there or self._channels:
             return False
-        self.away_since, self.are_away = self._clock(), True
+        self.away_since = self._clock()
+        self.are_away = self.are_in_doubt = True
         return True
 
     def batches(self) -> Iterator[Batch]:
@@ -85,6 +88,9 @@ class Instances:
     def expected_end(self, channel: Instance) -> float:
         """When the channel should be done with what it was given."""
         since, seconds = self.running(channel)
+        now, batches = self._clock(), batches_of(channel)
+        if batches and now >= overdue_at(batches[0]):
+            return 2 * now - since  # what takes far too long will, for all that is known, take as long again
         return since + seconds
 
     def free_s(self, now: float) -> float:
@@ -108,6 +114,12 @@ class Instances:
             return None
         oldest = min(batches, key=lambda batch: batch.begins)
         return self._clock() - oldest.begins, self._outlook.upper(oldest.cost, oldest.rows)
+
+    def note_overdue(self) -> None:
+        """See whether any run takes far too long; what is expected of it changes then."""
+        now = self._clock()
+        self.has_overdue = any(now >= overdue_at(batch) for batch in self.batches())
+        self.are_in_doubt = self.are_away or self.has_overdue
 
     def note_begun(self) -> None:
         """What was staged behind a run that has ended runs now."""

@@ -53,7 +53,7 @@ class BreakerPolicy:
         window_s: seconds that rates are counted over.
         min_calls: runs in the window before a rate means anything.
         failure_rate, slow_rate: of the runs in the window, from which on it opens.
-        max_failures: in a row, at which it opens whatever the rates.
+        max_failures, max_slow: in a row, at which it opens whatever the rates: those may take long to show what long runs do.
         reset_s: how long it stays open the first time; twice as long each time after that.
         longest_reset_s: the longest it stays open, before jitter.
         jitter: part of that time by which it is made longer or shorter at random.
@@ -69,6 +69,7 @@ class BreakerPolicy:
     failure_rate: float | None = 0.5
     slow_rate: float | None = 0.8
     max_failures: int | None = 5
+    max_slow: int | None = None
     reset_s: float = 1.0
     longest_reset_s: float = 60.0
     jitter: float = 0.2
@@ -112,7 +113,7 @@ class Breaker:
         self._until = 0.0
         self.reason = ""
         self._window = Window(policy.window_s)
-        self._in_a_row = 0
+        self._in_a_row = self._slow_in_a_row = 0
         self._trips = 0
         self._heals_from = 0.0
         self._trial: Permit | None = None
@@ -244,13 +245,16 @@ class Breaker:
         if outcome is FAILED:
             counts.failed += 1
             self._in_a_row += 1
+            self._slow_in_a_row = 0
         else:
             self._in_a_row = 0
             self._part = min(1.0, 2 * self._part)
             if outcome is OK:
                 counts.ok += 1
+                self._slow_in_a_row = 0
                 return
             counts.slow += 1
+            self._slow_in_a_row += 1
         if reason := self._fault(now):
             self.trip(reason, now)
 
@@ -259,6 +263,9 @@ class Breaker:
         policy, counts = self._policy, self._window.total(now)
         if policy.max_failures is not None and self._in_a_row >= policy.max_failures:
             return f"{self._in_a_row} runs in a row failed"
+        is_lasting = policy.max_slow is not None and self._slow_in_a_row >= policy.max_slow
+        if is_lasting and self.counts_slowness(now):
+            return f"{self._slow_in_a_row} runs in a row were slow"
         if counts.all < policy.min_calls:
             return ""
         if policy.failure_rate is not None and counts.failed >= policy.failure_rate * counts.all:
@@ -285,5 +292,5 @@ class Breaker:
         self._generation += 1
         self._leave = Permit(self._generation, is_trial=False)
         self._window.clear()
-        self._in_a_row = self._passed = 0
+        self._in_a_row = self._slow_in_a_row = self._passed = 0
         self._trial = None

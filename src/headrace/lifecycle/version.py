@@ -41,6 +41,8 @@ from headrace.transforms.kinds import MOST_ROWS, item_limit_s
 
 Latencies = dict[int, dict[int, float]]
 """Cost of a row → rows → seconds."""
+MOST_SLOW = 10
+"""Runs in a row that are far slower than such runs are, at which a version's breaker opens."""
 OF_PRIORITY = {1: 4.0, 3: 0.25}
 """Skills of priority high have the device for so much more, and of priority low for so much less, than others."""
 
@@ -65,7 +67,7 @@ def trust_in(source: Source) -> Trust:
 
     Not so of the transcoder, which all share, and of transforms, which fail by items, for what the items hold.
     """
-    policy = None if source.backend in {TRANSFORM, TRANSCODER} else BreakerPolicy()
+    policy = None if source.backend in {TRANSFORM, TRANSCODER} else BreakerPolicy(max_slow=MOST_SLOW)
     return Trust(policy, source.config.is_idempotent)
 
 
