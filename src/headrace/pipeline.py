@@ -736,12 +736,12 @@ class Pipeline:
         now, instances = self._clock(), self._instances
         instances.note_overdue()
         for batch in instances.batches():
+            if (since := overdue_at(batch)) > now:
+                self._set_alarm(since)
+                continue
             running = [ticket for ticket in batch.tickets if ticket.state is State.RUNNING]
-            if (since := overdue_at(batch)) <= now:
-                self._expire_in(batch, [each for each in running if each.deadline <= now], now)
-                running = [each for each in running if each.deadline > now]
-            if running:
-                self._set_alarm(max(min(each.deadline for each in running), since))
+            self._expire_in(batch, [each for each in running if each.deadline <= now], now)
+            self._set_alarm(min((each.deadline for each in running if each.deadline > now), default=inf))
         if instances.has_overdue and self._limits.config.fallback.chain:
             self._give_up_waiting(now)
 
