@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from headrace.admission.device import Device
 from headrace.backends.base import Declared
 from headrace.batching.latency import LatencyModel
 from headrace.batching.ticket import Ticket
@@ -199,7 +200,7 @@ class PuppetChannel:
 class Path:
     """A pipeline with puppets for instances. Inside a running loop, whose time is its clock."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what tests give by name
         self,
         clock: Callable[[], float],
         *,
@@ -209,13 +210,14 @@ class Path:
         config: ModelConfig = NOTHING_SAID,
         trust: Trust = NO_DOUBT,
         golden_cost: int | None = None,
+        device: Device | None = None,
     ) -> None:
         self.clock = clock
         self._golden_cost = golden_cost
         self.spec = spec or model()
         self.events: list[Event] = []
         limits = Limits(max_queue_bytes, max_rows, config, trust=trust)
-        self.pipeline = Pipeline(self.spec, limits, clock, self.events.append)
+        self.pipeline = Pipeline(self.spec, limits, clock, self.events.append, device)
         self.channels: list[PuppetChannel] = []
         self.all_channels: list[PuppetChannel] = []  # of all workers so far
 

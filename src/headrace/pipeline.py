@@ -474,6 +474,7 @@ class Pipeline:
     def failed(self, batch: Batch, failed: Failed) -> None:
         """The backend raised: it is looked into, so that only the culprit gets the error."""
         self._clear(batch)
+        self._account(batch, max(0.0, self._clock() - batch.begins))
         kind: type[HeadraceError] = InvalidRequest if failed.is_input else InferenceFailed
         if failed.is_item or failed.is_output:
             kind = InvalidItem if failed.is_item else InvalidOutput

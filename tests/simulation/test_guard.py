@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from fakes import WIDTH, ClientTicket, Path, PuppetChannel, model
 
+from headrace.admission.device import Device
 from headrace.batching.latency import LatencyModel
 from headrace.errors import (
     CircuitOpen,
@@ -566,3 +567,23 @@ async def test_a_trial_that_says_nothing_of_the_variant_is_followed_by_the_next(
     await work(channel)
     assert [each.client.rows for each in others] == [[2], [4], [6]]
     path.close()
+
+
+async def test_a_model_whose_runs_take_long_and_fail_is_charged_for_them_beside_another():
+    clock = asyncio.get_running_loop().time
+    device = Device(1, clock)
+    failing, good = [Path(clock, max_rows=1, device=device) for _ in range(2)]
+    for path in (failing, good):
+        path.start_worker(known={WIDTH: {1: 0.05}})
+        for value in range(12):
+            path.submit(value, within=60.0)
+    for _ in range(16):
+        await tick()
+        if failing.channels[0].in_flight():
+            await asyncio.sleep(0.14)
+            failing.channels[0].fail()
+        else:
+            await asyncio.sleep(0.05)
+            good.channels[0].finish(0.05)
+    assert len(good.channels[0].begun) > 2 * len(failing.channels[0].begun)
+    failing.close(), good.close()
