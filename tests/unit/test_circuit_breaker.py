@@ -603,3 +603,13 @@ def test_a_function_that_returns_a_coroutine_cannot_be_guarded(backend):
     guarded = backend.breaker(partial(Backend.begin, backend))
     with pytest.raises(TypeError, match="guard an async function that awaits it"):
         guarded()
+
+
+def test_a_clock_may_begin_below_zero():
+    backend = Backend(max_failures=None, failure_rate=0.5, min_calls=4)
+    backend.clock.now = -100.0
+    backend.error = OSError()
+    for _ in range(4):
+        with pytest.raises(OSError):  # noqa: PT011 - the backend's
+            backend.ask()
+    assert backend.breaker.state == "open"

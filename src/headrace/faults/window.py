@@ -1,6 +1,7 @@
 """How the runs of the last seconds went, counted in slots of time, of which the oldest is forgotten at once. Pure."""
 
 from dataclasses import dataclass
+from math import floor, inf
 
 SLOTS = 10
 """Of the window: it covers between nine tenths of its length and all of it."""
@@ -26,12 +27,12 @@ class Window:
         self._slots_per_s = SLOTS / seconds
         # The mutable state: counts by slot, in their order, and the newest of them.
         self._counts: dict[int, Counts] = {}
-        self._newest = -1
+        self._newest = -inf
         self._current = Counts()
 
     def at(self, now: float) -> Counts:
         """Those of this moment, to be added to."""
-        slot = int(now * self._slots_per_s)
+        slot = floor(now * self._slots_per_s)
         if slot > self._newest:
             self._forget(slot)
             self._newest = slot
@@ -40,7 +41,7 @@ class Window:
 
     def total(self, now: float) -> Counts:
         """Of the whole window."""
-        self._forget(int(now * self._slots_per_s))
+        self._forget(floor(now * self._slots_per_s))
         total = Counts()
         for each in self._counts.values():
             total.ok += each.ok
@@ -50,7 +51,7 @@ class Window:
 
     def clear(self) -> None:
         self._counts.clear()
-        self._newest = -1
+        self._newest = -inf
 
     def _forget(self, slot: int) -> None:
         """What has left the window, if that slot is the newest."""
