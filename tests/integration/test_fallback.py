@@ -320,6 +320,27 @@ def test_each_item_falls_back_by_itself(wire: Wire) -> None:
     assert answer.headers["x-degraded"] == "stale; reason=breaker, static; reason=breaker"
 
 
+def test_more_numbers_than_are_read_here_are_refused_though_something_else_would_answer(wire: Wire) -> None:
+    items = {"items": [{"x": [1.5] * 10_000}] * 8}
+    calm = wire.post("/v1/skills/chained", items)
+    with opened(wire, "chained", "chained.small"):
+        refused = wire.post("/v1/skills/chained", items)
+    assert (refused.status, refused.error) == (400, calm.error)
+    assert "bytes of JSON for tensors" in calm.error
+
+
+@pytest.mark.parametrize("name", ["chained", "chained.small"])
+def test_a_lesser_answer_is_explained_by_the_id_in_the_body_too(wire: Wire, name: str) -> None:
+    asked = {"id": f"of-{name}", "inputs": [tensor("x", "FP32", [1, 4], [51, 2, 3, 4])]}
+    with opened(wire, "chained", name):
+        answer = wire.infer("chained", asked)
+    found = wire.get(f"/v1/requests/of-{name}").json()
+    assert found["model"] == "chained"
+    whats = [each["what"] for each in found["notes"]]
+    assert "falls back" in whats
+    assert (whats[-1], answer.status) == ("answered", 200)
+
+
 @pytest.mark.parametrize("name", ["chained", "hopeless"])
 def test_who_has_to_wait_for_a_turn_of_the_loop_hears_the_same(
     wire: Wire, monkeypatch: pytest.MonkeyPatch, name: str

@@ -291,3 +291,11 @@ def test_the_json_schema_takes_what_is_right_and_nothing_else():
         assert [error.message for error in validator.iter_errors(read_tree(text).data)] == []
     for text in WRONG:
         assert not validator.is_valid(read_tree(text).data), text
+
+
+@pytest.mark.parametrize("name", ["folder", "loop"])
+def test_what_is_there_and_is_no_file_is_not_said_to_be_missing(folder, name):
+    (folder / "folder").mkdir()
+    (folder / "loop").symlink_to("loop")
+    (problem,) = problems(folder, f"fallback: {{chain: [{{static: {name}}}]}}\n")
+    assert problem == f"1: fallback.chain[0].static: {name} in mood is no file, or a link to none"

@@ -1,10 +1,12 @@
 """What was answered before is given again to whoever asks the same, as long as it is not too old."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from headrace.messages import Datatype
+from headrace.messages import Datatype, Wanted
 from headrace.parts import BatchOutputs, Part
 from headrace.routing import stale
 from headrace.routing.stale import StaleAnswers
@@ -12,6 +14,8 @@ from tests.fakes import model, request, tensor
 
 SPEC = model()
 MIB = 1 << 20
+TAKEN = stale.ENTRY_BYTES + 2 * stale.TENSOR_BYTES
+"""By an answer of one output to one input, beside the numbers in it."""
 
 
 def answers(max_bytes=MIB):
@@ -92,7 +96,7 @@ def test_who_wants_other_outputs_asks_something_else():
 
 
 def test_who_was_not_asked_for_longest_goes_first():
-    kept = answers(3 * (stale.ENTRY_BYTES + 8) * 3)
+    kept = answers(3 * (TAKEN + 8) * 3)
     most = 0
     while len(kept) == most:
         kept.keep("m", SPEC, request(float(most)), part([most, most]), 0.0)
@@ -100,7 +104,7 @@ def test_who_was_not_asked_for_longest_goes_first():
         most += 1
     assert found(kept, request(0.0)) is not None
     assert found(kept, request(1.0)) is None
-    assert kept.nbytes <= 3 * (stale.ENTRY_BYTES + 8) * 3
+    assert kept.nbytes <= 3 * (TAKEN + 8) * 3
 
 
 def test_what_is_kept_is_counted_and_bounded():
@@ -108,7 +112,23 @@ def test_what_is_kept_is_counted_and_bounded():
     for value in range(1000):
         kept.keep("m", SPEC, request(float(value % 400)), part([value, value]), 0.0)
     assert 0 < kept.nbytes <= 100_000
-    assert kept.nbytes == len(kept) * (stale.ENTRY_BYTES + 8)
+    assert kept.nbytes == len(kept) * (TAKEN + 8)
+
+
+def test_many_small_outputs_take_more_than_their_numbers():
+    outputs = [tensor(f"y{at}", Datatype.FP32, (-1, 1)) for at in range(100)]
+    spec = model(outputs=outputs)
+    asked = replace(request(1.0), wanted=Wanted(tuple(range(100)), (False,) * 100))
+    arrays = {at: np.zeros((1, 1), "<f4") for at in range(100)}
+    kept = answers()
+    tracemalloc.start()
+    try:
+        kept.keep("m", spec, asked, Part(BatchOutputs(spec.outputs, arrays), 0, 1, True, None), 0.0)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(kept) == 1
+    assert kept.nbytes >= taken
 
 
 def test_strings_are_counted_by_their_bytes():

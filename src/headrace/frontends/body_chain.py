@@ -92,7 +92,11 @@ class BodyChain(Chain):
 
     def _read(self, version: ModelVersion) -> tuple[Codec, InferRequest]:
         codec = self._desk.codec(version)
-        return codec, codec.decoder.decode(self._body, self._header_length)
+        request = codec.decoder.decode(self._body, self._header_length)
+        if request.id and self._wishes.request_id is None and self._caller.record is None:
+            # What is refused by its envelope is not known by the id in its body before now.
+            self._caller.record = self._desk.records.open(request.id, self.version.source.name, self._started)
+        return codec, request
 
     def _ticket(self, codec: Codec, request: InferRequest) -> Ticket:
         return self._desk.ticket(codec, request, self._caller, self._started, self._wishes)

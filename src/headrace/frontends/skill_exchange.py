@@ -89,6 +89,8 @@ class SkillExchange(AsgiExchange):
                 self._take(content)
                 is_known = bool(version.pipeline.spec.outputs)
                 codec = self._skills.codec(version) if is_known else None
+                if codec is not None and len(body) > MOST_NUMBERS_BYTES:
+                    codec.reader.check_numbers(content.items)
                 self._fail_each([reply for reply, _ in self._read(version, codec, content.items)], error)
         except HeadraceError as exc:
             self.fail(exc)

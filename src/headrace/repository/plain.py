@@ -5,6 +5,7 @@ use what is here to find the files.
 """
 
 import errno
+import os
 import re
 import stat
 from difflib import get_close_matches
@@ -170,8 +171,11 @@ def unreadable(path: Path, exc: OSError | ValueError) -> str:
 
 
 def not_there(file: Path) -> str:
-    """A file that is missing, and perhaps the one that was meant."""
+    """A file that is missing, and perhaps the one that was meant; or what lies there is none."""
+    folder = file.parent.name or file.parent
+    if os.path.lexists(file):
+        return f"{file.name} in {folder} is no file, or a link to none"
     names = [each.name for each in file.parent.iterdir()] if file.parent.is_dir() else []
     close = get_close_matches(file.name, names, 1)
     perhaps = f"; did you mean {close[0]}?" if close else ""
-    return f"there is no {file.name} in {file.parent.name or file.parent}{perhaps}"
+    return f"there is no {file.name} in {folder}{perhaps}"

@@ -16,8 +16,9 @@ MOST_REQUEST_BYTES = 1 << 20
 """A larger request is not looked up: to hash it would hold up the loop for a millisecond."""
 OF_ALL = 8
 """An answer that would take more than this part of all there may be is not kept."""
-ENTRY_BYTES, ELEMENT_BYTES = 500, 80
-"""What an answer takes beside its tensors, and an element of strings beside its bytes."""
+ENTRY_BYTES, TENSOR_BYTES, ELEMENT_BYTES = 500, 300, 80
+"""What an answer takes beside its tensors, each tensor of its model beside its data, and an element of strings beside its
+bytes; measured."""
 
 Signature = tuple[tuple[str, str], ...]
 Question = tuple[str, Signature, tuple[int, ...], bytes]
@@ -48,11 +49,12 @@ class StaleAnswers:
         if request.nbytes > MOST_REQUEST_BYTES:
             return
         positions = request.wanted.outputs
-        nbytes = ENTRY_BYTES + sum(part.outputs.elements(at, part) for at in positions)
+        taken = ENTRY_BYTES + TENSOR_BYTES * (len(spec.inputs) + len(spec.outputs))
+        nbytes = taken + sum(part.outputs.elements(at, part) for at in positions)
         if nbytes > self._max_bytes // OF_ALL:
             return  # an element has at least one byte
         arrays = {at: part.outputs.array(at, part).copy() for at in positions}
-        nbytes = ENTRY_BYTES + sum(map(size_of, arrays.values()))
+        nbytes = taken + sum(map(size_of, arrays.values()))
         if nbytes > self._max_bytes // OF_ALL:
             return
         question = asked(name, spec, request)
