@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from headrace.cli.main import main
+from headrace.execution import supervisor
 from headrace.execution.steps import FaultKind, Step
 from headrace.lifecycle.crash import Crash
 from headrace.lifecycle.version import ModelVersion
@@ -207,3 +208,37 @@ def test_own_code_that_ends_its_process_is_not_called_again_where_nothing_must_b
         answer = wire.post("/v1/skills/greet", {"number": 1})
     assert (answer.status, answer.json()["code"]) == (500, "worker_lost")
     assert calls.read_text() == "called "
+
+
+def test_a_transform_that_crashes_is_shown_with_where_it_was(tmp_path: Path, profiles: Path) -> None:
+    skill = tmp_path / "models" / "told"
+    skill.mkdir(parents=True)
+    (skill / "model.fake").write_text("{}")
+    (skill / "skill.yaml").write_text("format: 1\ninputs: {number: {value: number}}\ntransform: {}\n")
+    (skill / "transform.py").write_text(
+        "import ctypes\nclass Transform:\n    def before(self, item):\n        ctypes.string_at(0)\n"
+    )
+    with run_server([skill.parent], profile_dir=profiles) as server, Wire(server.host, server.port) as wire:
+        assert wire.post("/v1/skills/told", {"number": 1}).status == 500
+        (version,) = wire.get("/v1/versions/told").json()["versions"]
+    assert version["deaths"] == 2
+    assert version["crash"]["reason"] == "was killed by SIGSEGV"
+    assert "transform.py" in version["crash"]["trace"]
+
+
+def test_a_model_that_is_loaded_when_it_was_given_up_already_does_not_serve(
+    tmp_path: Path,
+    switch: Path,
+    profiles: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(supervisor, "TRACE_GRACE_S", 60.0)  # before it is ended, it is loaded
+    with told(tmp_path, switch, profiles, {"load_seconds": 1.5}, load_timeout_s=0.3) as server:
+        version = version_of(server)
+        assert version.state == "UNAVAILABLE"
+        eventually(lambda: not version.has_processes, "it was ended")
+        assert not version.was_ready
+        assert version.reason.startswith("it did not load within 0.3 s")
+        assert ask(server).status == 503
+    assert "AssertionError" not in caplog.text

@@ -91,7 +91,10 @@ def declared(spec: ModelSpec) -> list[tuple[str, Datatype]]:
 
 @dataclass(frozen=True, slots=True)
 class VersionSnapshot:
-    """What is known of a version now. `pid` is the first of its workers, `crash` the last of its deaths."""
+    """What is known of a version now.
+
+    `pid` is the first of its workers. `deaths`, of which `crash` is the last, are its transforms' workers' too.
+    """
 
     name: str
     version: str
@@ -171,6 +174,10 @@ class ModelVersion:
         )
 
     def snapshot(self) -> VersionSnapshot:
+        beside = None if self.transforms is None else self.transforms.snapshot()
+        crash = self._crash
+        if beside is not None and beside.crash is not None and (crash is None or crash.at < beside.crash.at):
+            crash = beside.crash
         return VersionSnapshot(
             self.source.name,
             self.source.version,
@@ -178,11 +185,11 @@ class ModelVersion:
             self.reason,
             self.pipeline.spec,
             next((worker.pid for worker in self._workers()), None),
-            self._deaths,
+            self._deaths + (0 if beside is None else beside.deaths),
             sum(len(worker.channels) for worker in self._workers()),
             self._threads,
             tuple(worker.pid for worker in self._workers()),
-            self._crash,
+            crash,
         )
 
     def start(self) -> None:
@@ -328,6 +335,10 @@ class ModelVersion:
             self.pipeline.latency.learn(ready.profile.latencies)
             return
         seat = self._seat_of(worker)
+        if self.state is VersionState.UNAVAILABLE:
+            seat.refusal = self.reason  # it is too late, or its transforms were given up meanwhile
+            worker.kill()
+            return
         if any(each.is_serving for each in self._seats):
             if declared(ready.spec) != declared(self.pipeline.spec):
                 seat.refusal = "it loaded another model than the workers beside it"
