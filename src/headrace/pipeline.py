@@ -489,6 +489,12 @@ class Pipeline:
             self._guard.failed(batch, error, self._clock())
             self._expire_looked_into()
 
+    def unread(self, batch: Batch, reason: str) -> None:
+        """It has run, and there is no memory or descriptor for its outputs here: nobody is to blame."""
+        self._clear(batch)
+        self._guard.lost(batch, Outcome.EXCLUDED, self._clock())
+        self._retry_run(batch.tickets, InferenceFailed(f"the outputs cannot be read: {reason}"))
+
     def _outcome(self, batch: Batch, seconds: float) -> Outcome:
         """Whether a run that went well was slow, by l(b) as it was known before."""
         usual_s = self._outlook.upper(batch.cost, batch.rows)

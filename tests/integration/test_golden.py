@@ -53,6 +53,9 @@ class Answer:
     def on_failed(self, failed: Failed) -> None:
         self.result.set_result(failed)
 
+    def on_unread(self, reason: str) -> None:
+        raise AssertionError(reason)
+
 
 @asynccontextmanager
 async def worker(

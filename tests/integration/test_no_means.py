@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from headrace.execution import linux
+from headrace.execution.arena import Region
 from headrace.lifecycle.version import ModelVersion
 from headrace.testing import RunningServer, run_server
 from tests.integration.process import children, eventually, is_running
@@ -98,6 +99,17 @@ def every_second_lacks(real: Callable[..., object]) -> Callable[..., object]:
         return real(*given) if len(calls) % 2 else lacking()
 
     return fault
+
+
+def test_outputs_that_cannot_be_read_cost_their_request_an_error_and_nobody_the_blame(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as meanwhile, Wire(server.host, server.port) as wire:
+        meanwhile.setattr(Region, "follow", lacking)
+        answer = wire.infer("a", {"inputs": [tensor("x", "FP32", [1, 4], [1, 2, 3, 4])]})
+    assert (answer.status, answer.json()["code"]) == (500, "inference_failed")
+    assert answer.json()["error"] == "the outputs cannot be read: Too many open files"
+    assert is_answered(server)
 
 
 def test_trying_in_vain_leaves_no_file_open(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,15 @@
 """The gateway's end of an instance, with a test for the instance at the other end of the socket."""
 
 import asyncio
+import errno
+import mmap
 import os
 import socket
 
 import pytest
 import pytest_asyncio
 
-from headrace.execution.arena import Region
+from headrace.execution.arena import SMALLEST, Region
 from headrace.execution.channel import Channel
 from headrace.execution.wire import CREDITS, LARGEST, SLOTS, Done, Failed, Placed, decode_run, encode
 
@@ -22,6 +24,9 @@ class Batch:
 
     def on_failed(self, failed):
         self.heard.append(failed.reason)
+
+    def on_unread(self, reason):
+        self.heard.append(f"unread: {reason}")
 
 
 class Instance:
@@ -149,6 +154,25 @@ async def test_a_second_answer_to_the_same_batch_is_nothing(channel, instance):
     await tick()
     assert (batch.heard, other.heard) == ([b"parent"], [b"next"])
     assert channel.credits == CREDITS
+
+
+async def test_outputs_that_cannot_be_mapped_are_said_to_be_and_the_next_ones_are_read(
+    channel, instance, monkeypatch
+):
+    batch = send(channel)
+    instance.answer(b"x" * (SMALLEST + 1))
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(mmap, "mmap", lacking)
+        await tick()
+    other = send(channel)
+    instance.answer(b"next")
+    await tick()
+    assert (batch.heard, other.heard) == (["unread: Too many open files"], [b"next"])
+    assert channel.credits == CREDITS
+
+
+def lacking(*_):
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 async def test_slots_are_used_again_for_ever(channel, instance):

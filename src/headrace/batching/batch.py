@@ -18,6 +18,9 @@ class Owner(Protocol):
     def failed(self, batch: "Batch", failed: Failed) -> None:
         """The backend raised."""
 
+    def unread(self, batch: "Batch", reason: str) -> None:
+        """It has run, and the outputs cannot be read here."""
+
 
 class Batch:
     """Tickets that travel together: what was expected of their run, and whom to tell how it went."""
@@ -103,3 +106,6 @@ class Batch:
 
     def on_failed(self, failed: Failed) -> None:
         self._owner.failed(self, failed)
+
+    def on_unread(self, reason: str) -> None:
+        self._owner.unread(self, reason)

@@ -29,6 +29,9 @@ class InFlight(Protocol):
     def on_failed(self, failed: Failed) -> None:
         """The backend raised."""
 
+    def on_unread(self, reason: str) -> None:
+        """It has run, and this process lacks the means to read its outputs."""
+
 
 class Instance(Protocol):
     """What a pipeline asks of whoever runs its batches; Channel says it for one in a worker."""
@@ -163,8 +166,12 @@ class Channel:
             if isinstance(result, Done):
                 self.done += 1
                 outputs = self._slots[slot][1]
-                outputs.follow(result.size)
-                batch.on_done(result, outputs)
+                try:
+                    outputs.follow(result.size)
+                except OSError as exc:
+                    batch.on_unread(exc.strerror or str(exc))
+                else:
+                    batch.on_done(result, outputs)
             else:
                 batch.on_failed(result)
         finally:
