@@ -177,6 +177,33 @@ async def test_what_the_runtime_calls_bad_input_is_no_fault_of_the_variant():
     path.close()
 
 
+async def test_two_bad_requests_of_one_sender_open_no_breaker_while_golden_inputs_go_well():
+    path = make()
+    channel = path.start_worker(known=KNOWN)
+    for value in range(5):
+        both = [path.submit(BAD + value), path.submit(BAD + value)]
+        await work(channel, fails=lambda _: True)
+        assert [type(each.client.error) for each in both] == [InferenceFailed] * 2
+    assert path.pipeline.breaker.snapshot(path.clock()).failed == 0
+    path.submit(BAD), path.submit(BAD)
+    await work(channel, fails=lambda _: True)
+    assert path.pipeline.breaker.snapshot(path.clock()).failed == 1
+    path.close()
+
+
+async def test_rows_that_fail_by_themselves_open_no_breaker_while_golden_inputs_go_well():
+    path = make()
+    channel = path.start_worker(known=KNOWN)
+    for golden_runs in range(1, 6):
+        only = path.submit(BAD)
+        await tick()
+        channel.finish(errors=[(0, "thirteen", False)])
+        await work(channel)
+        assert (type(only.client.error), channel.golden_runs) == (InferenceFailed, golden_runs)
+    assert path.pipeline.breaker.snapshot(path.clock()).failed == 0
+    path.close()
+
+
 async def test_the_variant_is_not_charged_where_the_culprit_may_have_left():
     path = make()
     channel = path.start_worker(known=KNOWN)

@@ -1,6 +1,6 @@
 import pytest
 
-from headrace.records import LONGEST_ID, LONGEST_TEXT, MOST_NOTES, Record, Records
+from headrace.records import LONGEST_ID, LONGEST_TEXT, MOST_NOTES, USUAL_NOTES, Record, Records
 
 
 class Clock:
@@ -88,3 +88,18 @@ def test_a_long_reason_is_cut():
     record = Record("a", "mlp", 0.0)
     record.note(1.0, "failed", reason="x" * 10_000)
     assert len(record.notes[0].numbers["reason"]) == LONGEST_TEXT + 1
+
+
+def test_where_requests_have_many_notes_fewer_are_kept() -> None:
+    records = Records(8, lambda: 0.0, lambda: 0.0)
+    for at in range(20):
+        record = records.open(str(at), "m", float(at))
+        assert record is not None
+        for _ in range(3 * USUAL_NOTES):
+            record.of(item=1).note(0.0, "failed")
+    assert len(records) == 3
+    for at in range(20, 60):
+        assert records.open(str(at), "m", float(at)) is not None
+    assert len(records) == 8
+    record.note(0.0, "too late")
+    assert records._tally == [0]

@@ -15,7 +15,14 @@ from typing import Protocol
 
 from headrace.batching.batch import Batch
 from headrace.batching.ticket import State, Ticket
-from headrace.errors import CircuitOpen, HeadraceError, InvalidOutput, InvalidRequest, PoisonedRequest
+from headrace.errors import (
+    CircuitOpen,
+    HeadraceError,
+    InferenceFailed,
+    InvalidOutput,
+    InvalidRequest,
+    PoisonedRequest,
+)
 from headrace.events import BreakerChanged, Event
 from headrace.faults.breaker import Breaker, BreakerPolicy, BreakerState, Outcome, Permit
 from headrace.faults.inquiry import Inquiry
@@ -23,8 +30,8 @@ from headrace.faults.quarantine import Quarantine
 from headrace.messages import InferRequest
 
 MOST_ACQUITTALS = 5
-"""Lone failures in a row, with nobody served in between, that are put down to their senders because golden inputs went well:
-a model that does nobody any good is at fault itself, whatever its golden inputs say."""
+"""Failures in a row, with nobody served in between, that are not the variant's because golden inputs went well: a model that
+does nobody any good is at fault itself, whatever its golden inputs say."""
 EXCLUDED = Permit(-1, is_trial=False)
 """Of runs that no breaker counts."""
 
@@ -107,6 +114,7 @@ class Guard:
         self._cases: deque[Case] = deque()
         self.golden_cost: int | None = None
         self._golden: Batch | None = None
+        self._doubted: list[Permit] = []
         self._acquittals = 0
         self._awaits_worker = False
 
@@ -125,7 +133,7 @@ class Guard:
     @property
     def has_work(self) -> bool:
         """There may be something to run for the guard itself."""
-        return bool(self._cases) or self._shown is BreakerState.HALF_OPEN
+        return bool(self._cases or self._doubted) or self._shown is BreakerState.HALF_OPEN
 
     def next_size(self) -> tuple[int, int] | None:
         """Cost of a row, and rows, of the part that `next_part` looks at first; None if there is none."""
@@ -173,7 +181,7 @@ class Guard:
         if self.golden_cost is None or self._golden is not None or self.breaker is None:
             return False
         is_on_trial = self.breaker.state(now) is BreakerState.HALF_OPEN
-        return is_on_trial or any(case.awaits_golden for case in self._cases)
+        return is_on_trial or bool(self._doubted) or any(case.awaits_golden for case in self._cases)
 
     def begin_golden(self, batch: Batch, now: float) -> None:
         """That batch is the golden run."""
@@ -207,6 +215,10 @@ class Guard:
             batch.case.passed += len(batch.tickets)
             batch.case.inquiry.passed()
             self._look_at(batch.case, now)
+        elif outcome is Outcome.FAILED and self._may_acquit and batch.permit is not EXCLUDED:
+            # All of its rows failed, each by itself: whoever sent them may have meant it.
+            self._doubted.append(batch.permit)
+            self._client.wake()
         else:
             self._record(batch.permit, outcome, now)
 
@@ -326,20 +338,31 @@ class Guard:
             self._close_case(case, Outcome.EXCLUDED, now)
         elif case.passed and 2 * len(found) <= case.size:
             self._blame(case, now)
-        elif case.is_lone and self.golden_cost is not None and self._acquittals < MOST_ACQUITTALS:
+        elif self._may_acquit:
             case.awaits_golden = True
             self._client.wake()
         else:
             self._close_case(case, Outcome.FAILED, now)
 
+    @property
+    def _may_acquit(self) -> bool:
+        """Golden inputs may tell whether it is the variant's fault."""
+        return self.golden_cost is not None and self._acquittals < MOST_ACQUITTALS
+
     def _judge(self, *, is_acquitted: bool, now: float) -> None:
-        """The golden inputs have been run: whoever failed alone before that is at fault if they went well."""
+        """The golden inputs have been run. If they went well, who failed alone before is at fault, and of others nobody knows."""
+        doubted, self._doubted = self._doubted, []
+        self._acquittals += is_acquitted * len(doubted)
+        for permit in doubted:
+            self._record(permit, Outcome.EXCLUDED if is_acquitted else Outcome.FAILED, now)
         for case in [each for each in self._cases if each.awaits_golden]:
             if case not in self._cases:
                 continue  # the one before has opened the breaker, and nothing is looked into any more
-            if is_acquitted:
-                self._acquittals += 1
+            self._acquittals += is_acquitted
+            if is_acquitted and case.is_lone:
                 self._blame(case, now)
+            elif is_acquitted:
+                self._close_case(case, Outcome.EXCLUDED, now)
             else:
                 self._close_case(case, Outcome.FAILED, now)
 
@@ -362,7 +385,12 @@ class Guard:
         self._cases.remove(case)
         for found in case.inquiry.found:
             if found.request.state is State.RUNNING:
-                self._client.refuse([found.request], found.reason)
+                error = found.reason
+                if not found.is_alone and isinstance(error, InvalidRequest):
+                    error = InferenceFailed(
+                        f"a run with other requests failed: {error}"
+                    )  # theirs, as far as is known
+                self._client.refuse([found.request], error)
         self._record(case.permit, outcome, now)
 
     def _record(self, permit: Permit, outcome: Outcome, now: float) -> None:
