@@ -95,3 +95,36 @@ def test_an_answer_that_does_not_fit_the_model_is_passed_over(wire, file):
         "the protocol's callers are told why",
     )
     assert answer(wire) == {"y": [1, 2, 3]}
+
+
+def test_a_broken_file_takes_the_other_steps_from_no_skill_that_cannot_be_loaded(tmp_path, profiles):
+    file = tmp_path / "models" / "times" / "popular.json"
+    graphs.times(file.parent / "small.onnx", 3.0)
+    (file.parent / "big.onnx").write_bytes(b"no model")
+    (file.parent / "skill.yaml").write_text(
+        "variants: {big: {model: big.onnx}, small: {model: small.onnx}}\n"
+        "fallback: {chain: [{variant: small}, {static: popular.json}]}\n"
+    )
+    write(file, '{"y": [7, 8]}')
+    with (
+        run_server([file.parents[1]], profile_dir=profiles, watch_s=LOOK_S) as running,
+        connect(running) as wire,
+    ):
+        assert answer(wire) == {"y": [3, 6]}
+        assert wire.post("/v1/breakers/times.small", {"state": "open"}).status == 200
+        assert answer(wire) == {"y": [7, 8]}
+        write(file, "{")
+        eventually(
+            lambda: "popular.json is not JSON" in json.dumps(wire.post("/v2/repository/index", {}).json()),
+            "the index says what is wrong",
+        )
+        assert answer(wire) == {"y": [7, 8]}
+        assert wire.post("/v1/breakers/times.small", {"state": "auto"}).status == 200
+        assert answer(wire) == {"y": [3, 6]}
+        write(file, '{"y": [0, 0]}')
+        eventually(
+            lambda: "popular.json" not in json.dumps(wire.post("/v2/repository/index", {}).json()),
+            "nothing is wrong with the file any more",
+        )
+        graphs.times(file.parent / "big.onnx", 2.0)
+        eventually(lambda: answer(wire) == {"y": [2, 4]}, "what can be loaded now is")

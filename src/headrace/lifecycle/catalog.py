@@ -94,7 +94,13 @@ class Catalog:
         self._unload_coming(key)
         self._refused.pop(key, None)
         serving = self._models.get(key[0], {}).get(key[1])
-        if serving is None or not serving.was_ready or serving.state is VersionState.UNAVAILABLE:
+        # Settings that cannot be read take no chain away: what cannot answer needs it now.
+        is_answered_for = serving is not None and bool(serving.source.config.fallback.chain)
+        is_worse = bool(found.source.problem) and is_answered_for
+        has_served = (
+            serving is not None and serving.was_ready and serving.state is not VersionState.UNAVAILABLE
+        )
+        if not (has_served or is_worse):
             version = self._take_in(found)
         else:
             version = self._coming[key] = self._make(found)
