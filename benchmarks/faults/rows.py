@@ -19,7 +19,7 @@ import kills
 import poison
 import report
 from faulty import Faults
-from harness import ARRANGEMENTS, FRONT
+from harness import ARRANGEMENTS, SPREAD
 from report import MARKS, Row
 
 ROWS: dict[str, Callable[[Faults], Row]] = {
@@ -38,7 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"{', '.join(ROWS)}; all if none is named")
     parser.add_argument("--quick", action="store_true", help="one short round")
-    parser.add_argument("--cores", choices=ARRANGEMENTS, default=FRONT, help="as benchmarks/pressure has it")
+    parser.add_argument("--cores", choices=ARRANGEMENTS, default=SPREAD, help="as benchmarks/pressure has it")
     parser.add_argument("--plot", action="store_true", help="draw the goodput row into docs/faults.svg")
     asked = parser.parse_args()
     if unknown := [name for name in asked.rows if name not in ROWS]:

@@ -62,7 +62,10 @@ def behind_a_run(slow: RunningServer, request: bytes) -> Answer:
         eventually(lambda: pipeline.snapshot().running + pipeline.snapshot().waiting > 1, "the next is there")
         wire.send(request)
         answer = wire.receive()
-        assert ahead.receive().status in {200, 503}  # a run far longer than usual is waited for until the deadline
+        assert ahead.receive().status in {
+            200,
+            503,
+        }  # a run far longer than usual is waited for until the deadline
         following.receive()
     return answer
 

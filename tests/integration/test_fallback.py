@@ -63,7 +63,9 @@ def skills(tmp_path_factory: pytest.TempPathFactory, profiles: Path) -> Iterator
     for name, (chain, first, other) in SKILLS.items():
         lay_out(folder, name, chain, first, other)
     (folder / "bare.fake").write_text("{}")
-    with run_server([folder], profile_dir=profiles, instances=1, threads=1, max_loop_lag_s=3600.0) as running:
+    with run_server(
+        [folder], profile_dir=profiles, instances=1, threads=1, max_loop_lag_s=3600.0, max_batch_size=2048
+    ) as running:
         yield running
 
 
@@ -140,12 +142,12 @@ def test_every_way_in_gets_the_same_lesser_answer(skills: RunningServer, wire: W
 
 
 def test_a_large_answer_says_so_too(wire: Wire) -> None:
-    rows = {"inputs": [tensor("x", "FP32", [1000, 4], [1.5, 2.25, 3, 4] * 1000)]}
+    rows = {"inputs": [tensor("x", "FP32", [1500, 4], [1.5, 2.25, 3, 4] * 1500)]}
     with opened(wire, "chained"):
         answer = wire.infer("chained", rows)
         packed = wire.infer("chained", rows, {"Accept-Encoding": "gzip"})
     assert degraded(answer)[1:] == ("variant:small", "breaker")
-    assert y_of(answer) == [3.0, 4.5, 6.0, 8.0] * 1000
+    assert y_of(answer) == [3.0, 4.5, 6.0, 8.0] * 1500
     assert gzip.decompress(packed.body) == answer.body
     assert packed.headers["x-degraded"] == answer.headers["x-degraded"]
 

@@ -206,7 +206,9 @@ def test_lesser_answers_are_counted_by_what_answered_and_why():
 
 
 def test_gauges_are_asked_for_when_somebody_scrapes():
-    metrics = metrics_after(VersionChanged("m", "1", "READY", ""), waiting=[("m", "1", None, 7, 700, True, 0.06)])
+    metrics = metrics_after(
+        VersionChanged("m", "1", "READY", ""), waiting=[("m", "1", None, 7, 700, True, 0.06)]
+    )
     names = (
         "inference_waiting_requests",
         "inference_waiting_bytes",

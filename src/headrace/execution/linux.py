@@ -40,12 +40,14 @@ def run_when_idle() -> None:
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
-def give_way() -> None:
-    """Let whoever started this process go first where both want a core.
+def have_way_given(pid: int) -> None:
+    """Have a process that was just started let this one go first where both want a core.
 
-    The gateway's work a batch is short and everybody waits for it; a run is long and loses little.
+    The gateway's work a batch is short and everybody waits for it; a run is long and loses little. Not left to the process
+    itself: until it has read its modules, it would go before those that are running something.
     """
-    os.setpriority(os.PRIO_PROCESS, 0, min(LOWEST, os.getpriority(os.PRIO_PROCESS, 0) + BEHIND))
+    with contextlib.suppress(ProcessLookupError):
+        os.setpriority(os.PRIO_PROCESS, pid, min(LOWEST, os.getpriority(os.PRIO_PROCESS, 0) + BEHIND))
 
 
 def waited_for_core_s() -> float:

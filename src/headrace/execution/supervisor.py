@@ -187,13 +187,15 @@ class Worker:
 def start(control: int, trace: int) -> subprocess.Popen[bytes]:
     """A process that has these descriptors of ours."""
     passed = [control, trace]
-    return subprocess.Popen(  # noqa: S603 - our own module, no input of anybody's
+    process = subprocess.Popen(  # noqa: S603 - our own module, no input of anybody's
         [sys.executable, "-m", "headrace.execution.worker", str(os.getpid()), *map(str, passed)],
         pass_fds=passed,
         stdin=subprocess.DEVNULL,
         stdout=STDERR,
         process_group=0,  # what a model's own code starts there ends with it
     )
+    linux.have_way_given(process.pid)
+    return process
 
 
 def death_of(code: int, trace: str, hung: str) -> Death:

@@ -76,8 +76,6 @@ def main(parent: int, control_fd: int, trace: Trace) -> None:
     setproctitle(f"headrace: {'probe' if load.measure_only else 'worker'} {load.name}/{load.version}")
     if load.measure_only:
         linux.run_when_idle()
-    else:
-        linux.give_way()
     store = ProfileStore(Path(load.profile_dir) if load.profile_dir else None)
     try:
         expect_unchanged(load)

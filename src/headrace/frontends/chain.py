@@ -99,7 +99,7 @@ class Chain(ABC):
         if self._keeps and self.own is not None and self._descent.first is None:
             desk, version = self._desk, self.version
             spec = desk.codec(version).entry.spec
-            desk.kept.stale.keep(version.source.name, spec, self.own, part, desk.clock())
+            desk.kept.stale.keep(whose(version), spec, self.own, part, desk.clock())
 
     def report(self) -> None:
         """A lesser answer is given."""
@@ -168,7 +168,7 @@ class Chain(ABC):
         """Give the skill's own answer to the same request."""
         desk, now = self._desk, self._desk.clock()
         codec, request = self._of_own()
-        found = desk.kept.stale.find(self.version.source.name, codec.entry.spec, request, max_age_s, now)
+        found = desk.kept.stale.find(whose(self.version), codec.entry.spec, request, max_age_s, now)
         if found is None:
             raise PassedOver("the same was not asked and answered lately", max_age_s=max_age_s)
         part, age_s = found
@@ -224,6 +224,11 @@ class Chain(ABC):
         Raises:
             NoStaticAnswer: it has nothing to give.
         """
+
+
+def whose(version: ModelVersion) -> str:
+    """Under which name its answers are kept: another version's would be told under its number."""
+    return f"{version.source.name}/{version.source.version}"
 
 
 def version_asked(catalog: Catalog, route: Route) -> ModelVersion | None:

@@ -45,7 +45,7 @@ class StaleAnswers:
         return len(self._kept)
 
     def keep(self, name: str, spec: ModelSpec, request: InferRequest, part: Part, now: float) -> None:
-        """Remember what skill `name` answers now; the arrays are copied."""
+        """Remember what `name`, a version of a skill, answers now; the arrays are copied."""
         if request.nbytes > MOST_REQUEST_BYTES:
             return
         positions = request.wanted.outputs
