@@ -338,9 +338,9 @@ def test_a_lesser_answer_is_explained_by_the_id_in_the_body_too(wire: Wire, name
         answer = wire.infer("chained", asked)
     found = wire.get(f"/v1/requests/of-{name}").json()
     assert found["model"] == "chained"
-    whats = [each["what"] for each in found["notes"]]
-    assert "falls back" in whats
-    assert (whats[-1], answer.status) == ("answered", 200)
+    kinds = [each["what"] for each in found["notes"]]
+    assert "falls back" in kinds
+    assert (kinds[-1], answer.status) == ("answered", 200)
 
 
 @pytest.mark.parametrize("name", ["chained", "hopeless"])
