@@ -135,7 +135,7 @@ def test_a_failed_request_counts_as_failed(wire: Wire) -> None:
         return count
 
     before = failures()
-    assert wire.infer("failing", {"inputs": [tensor("x", "FP32", [1, 4], [13, 0, 0, 0])]}).status == 500
+    assert wire.infer("failing", {"inputs": [tensor("x", "FP32", [1, 4], [13, 0, 0, 0])]}).status == 422
     assert failures() == before + 1
 
 

@@ -189,7 +189,7 @@ def test_large_tensors_by_json_and_binary_agree(client: blocking.InferenceServer
         (("mlp", "", "z", (1, 64)), "400", "unexpected inference input 'z' for model 'mlp'"),
         (("mlp", "", "x", (1025, 64)), "400", "inference request batch-size must be <= 1024 for 'mlp'"),
         (("pair", "", "a", (1, 3)), "400", "expected 2 inputs but got 1 inputs for model 'pair'"),
-        (("failing", "", "x", (1, 4)), "500", "told to fail"),
+        (("failing", "", "x", (1, 4)), "422", "told to fail"),
     ],
 )
 async def test_errors_reach_both_clients_with_text_and_code(
