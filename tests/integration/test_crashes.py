@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from headrace.cli.main import main
 from headrace.execution import supervisor
 from headrace.execution.steps import FaultKind, Step
+from headrace.lifecycle import version
 from headrace.lifecycle.crash import Crash
 from headrace.lifecycle.version import ModelVersion
 from headrace.testing import RunningServer, fault, run_server
@@ -113,6 +114,19 @@ def test_a_run_that_hangs_is_ended_and_kept_with_where_it_hung(
         crash = crash_of(server)
         assert crash.reason.startswith("was ended: a run that usually takes up to")
         assert "in _switched" in crash.trace
+
+
+def test_a_load_that_hangs_is_ended_where_the_last_one_went_well(
+    tmp_path: Path, switch: Path, profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(version, "AGAIN_S", 1.0)
+    with told(tmp_path, switch, profiles) as server:
+        switch.write_text('{"fault": "hang"}')
+        os.kill(worker_of(server), signal.SIGKILL)
+        eventually(lambda: "did not load within" in crash_of(server).reason, "it was ended")
+        switch.unlink()
+        eventually(lambda: state_of(server) == "READY", "it is there again")
+        assert_works(server)
 
 
 def test_a_worker_that_is_stopped_is_ended_like_one_that_hangs(

@@ -43,6 +43,8 @@ Latencies = dict[int, dict[int, float]]
 """Cost of a row → rows → seconds."""
 MOST_SLOW = 10
 """Runs in a row that are far slower than such runs are, at which a version's breaker opens."""
+AGAIN_S, OF_LAST_LOAD = 10.0, 10
+"""A load hangs, where the last one went well, when it takes so many times longer, and so many seconds at least."""
 OF_PRIORITY = {1: 4.0, 3: 0.25}
 """Skills of priority high have the device for so much more, and of priority low for so much less, than others."""
 
@@ -157,6 +159,7 @@ class ModelVersion:
         self._key = ""
         self._threads = 0
         self._deaths = 0
+        self._load_s = 0.0
         self._crash: Crash | None = None
 
     @property
@@ -249,7 +252,7 @@ class ModelVersion:
         if self.transforms is not None:
             self.transforms.watch()
         self._watch_loading()
-        limit_s = self._settings.load_timeout_s
+        limit_s = self._load_limit_s
         for seat in self._seats:
             if seat.worker is None:
                 continue
@@ -258,6 +261,12 @@ class ModelVersion:
                 reason = f"was ended: it did not load within {limit_s:g} s"
             if reason is not None:
                 seat.worker.end_hanging(reason)
+
+    @property
+    def _load_limit_s(self) -> float:
+        """What has loaded before does so again, or hangs."""
+        limit_s = self._settings.load_timeout_s
+        return min(limit_s, max(AGAIN_S, OF_LAST_LOAD * self._load_s)) if self._load_s else limit_s
 
     def _watch_loading(self) -> None:
         """A model that has never loaded, and does not in the time it has, would not the next time either."""
@@ -347,6 +356,7 @@ class ModelVersion:
             seat.is_serving = True
             self.pipeline.extend(worker.channels)
             return
+        self._load_s = max(self._load_s, seat.loading_s)
         seat.is_serving = True
         self._profile, self._key, self._threads = ready.profile, ready.key, ready.profile.threads
         latency = LatencyModel(ready.profile.latencies)
