@@ -243,7 +243,7 @@ def test_a_copy_that_hangs_or_dies_while_it_loads_leaves_the_old_one_be(
 ) -> None:
     script = tmp_path / "fake.fake"
     script.write_text("{}")
-    settings = {"profile_dir": profiles, "watch_s": LOOK_S, "load_timeout_s": 1.5}
+    settings = {"profile_dir": profiles, "watch_s": LOOK_S, "load_timeout_s": 4}
     with run_server([tmp_path], **settings) as server, Wire(server.host, server.port) as wire:
         for bad, reason in (
             ('{"load_seconds": 60}', "did not load within"),

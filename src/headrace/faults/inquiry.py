@@ -2,7 +2,7 @@
 
 One culprit among b takes at most 2·ceil(log2(b)) runs, and each that is found, once others have passed, earns as many
 again. So one is followed to its end before the next: what failed last is split first. Who is not found out by the
-time no run is left hears that the run failed. Pure: how parts went in, parts to run out.
+time no run is left (b, while nobody has passed) hears that the run failed. Pure: how parts went in, parts to run out.
 """
 
 from collections import deque
@@ -36,7 +36,7 @@ class Inquiry(Generic[Request, Reason]):
         """They ran together, and the run failed for that reason; `ran`, if some that were in it are not among them."""
         self._cost = 2 * ceil(log2(max(2, len(requests))))
         # The mutable state: runs left, parts to run (the next one last), how many run, and what came of others.
-        self._left = self._cost
+        self._left = max(self._cost, len(requests))
         self._parts: deque[Part[Request, Reason]] = deque()
         self._out = 0
         self.runs = 0
