@@ -26,7 +26,7 @@ from tests.integration.wire import Answer, Wire, dumps, message, tensor
 
 pytestmark = pytest.mark.integration
 
-RESTARTS = 20
+RESTARTS = 8
 DEADLY, HANGING, RAISING = 66.0, 77.0, 88.0
 FAKE = {
     "seconds": 0.02,
@@ -264,7 +264,7 @@ def test_clients_that_leave_take_their_waiting_requests_along(server: RunningSer
     assert runs() - ran <= 101 - gone, "what was dropped was not run"
 
 
-def test_twenty_restarts_leak_neither_descriptors_nor_processes(folder: Path, profiles: Path) -> None:
+def test_many_restarts_leak_neither_descriptors_nor_processes(folder: Path, profiles: Path) -> None:
     with serving([folder / "other.fake"], profiles) as process, process.connect() as wire:
 
         def only_worker() -> int:

@@ -24,7 +24,7 @@ from tests.integration.wire import Answer, Wire, dumps, message, tensor
 pytestmark = pytest.mark.integration
 
 LOOK_S = 0.05
-RELOADS = 30
+RELOADS = 12
 BREATH_S = 0.002
 """Between a client's requests, so that what is loaded gets a core too."""
 PAIR = {"inputs": [tensor("x", "FP32", [1, 2], [1, 2])]}
@@ -335,7 +335,7 @@ def test_models_that_do_not_come_end_the_server_with_a_sentence(tmp_path: Path, 
         pass
 
 
-def test_thirty_reloads_under_load_lose_nothing_and_leave_nothing(tmp_path: Path, profiles: Path) -> None:
+def test_a_dozen_reloads_under_load_lose_nothing_and_leave_nothing(tmp_path: Path, profiles: Path) -> None:
     script = tmp_path / "fake.fake"
     script.write_text("{}")
     with serving([tmp_path], profiles, "--watch-s", str(LOOK_S)) as process, process.connect() as wire:
