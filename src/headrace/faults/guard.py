@@ -387,9 +387,8 @@ class Guard:
             if found.request.state is State.RUNNING:
                 error = found.reason
                 if not found.is_alone and isinstance(error, InvalidRequest):
-                    error = InferenceFailed(
-                        f"a run with other requests failed: {error}"
-                    )  # theirs, as far as is known
+                    # It may be another's input that was at fault.
+                    error = InferenceFailed(f"a run with other requests failed: {error}")
                 self._client.refuse([found.request], error)
         self._record(case.permit, outcome, now)
 
