@@ -23,7 +23,7 @@ check: install   ## lint, format, types, imports, dependencies, spelling; change
 	$(BIN)/deptry .
 	$(BIN)/codespell
 test: check      ## everything CI checks
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 fmt: install     ## the only verb that writes
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 bench: install   ## side by side with other servers; BENCH=quick for a short run

@@ -51,11 +51,11 @@ def server(models: Path, profiles: Path) -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="session")
 def real(profiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """Real models out of packages, served."""
+    """Real models out of packages, served; nothing is asked here about deadlines."""
     folder = tmp_path_factory.mktemp("real")
     for name in packages.MODELS:
         (folder / f"{name}.onnx").symlink_to(packages.model_file(name))
-    with run_server([folder], profile_dir=profiles) as running:
+    with run_server([folder], profile_dir=profiles, deadline_s=60.0) as running:
         yield running
 
 

@@ -1,5 +1,6 @@
 """Stopping: who is being served is served, who comes is told, and the process ends with status 0."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from tests.integration.wire import Answer, Closed, Wire, dumps, message, tensor
 pytestmark = pytest.mark.integration
 
 RUN_S = 0.2
+LONG_RUN_S = 2.0
+"""Time to see that something waits, whatever else the machine does."""
 LONG = "600"
 
 
@@ -75,22 +78,27 @@ def test_sigterm_takes_readiness_away_and_goes_on_serving_for_the_delay(patient:
 
 
 def test_after_the_delay_what_is_in_flight_is_answered_and_nobody_else_connects(
-    prompt: ServerProcess,
+    folder: Path, profiles: Path
 ) -> None:
-    workers = children(prompt.pid)
-    wires = [prompt.connect() for _ in range(6)]
-    with prompt.connect() as watching:
+    (folder / "slow.fake").write_text(f'{{"seconds": {LONG_RUN_S}}}')
+    with (
+        serving(
+            [folder], profiles, "--drain-delay-s", "0", "--instances", "1", "--deadline-s", LONG
+        ) as server,
+        contextlib.ExitStack() as connections,
+        server.connect() as watching,
+    ):
+        workers = children(server.pid)
+        wires = [connections.enter_context(server.connect()) for _ in range(6)]
         for at, wire in enumerate(wires):
             wire.send(request(at))
-        eventually(lambda: is_queued(prompt, watching), "some wait")
-        prompt.signal(signal.SIGTERM)
+        eventually(lambda: is_queued(server, watching), "some wait")
+        server.signal(signal.SIGTERM)
         for at, wire in enumerate(wires):
             assert_answered(wire.receive(), at)
-    for wire in wires:
-        wire.close()
-    assert prompt.wait_exit() == 0
-    assert not accepts(prompt)
-    assert not any(map(is_running, workers))
+        assert server.wait_exit() == 0
+        assert not accepts(server)
+        assert not any(map(is_running, workers))
 
 
 def test_idle_connections_do_not_hold_the_server_up(prompt: ServerProcess) -> None:

@@ -8,8 +8,8 @@ import pytest
 from repeated import REPEATED
 
 COUNT, WARM = 10_000, 2_000
-MOST_BYTES = 1.0
-"""Each: less than what remembering that it happened would take."""
+MOST_BYTES = 4.0
+"""Each: half of what a reference to it would take."""
 
 
 @pytest.mark.parametrize("name", REPEATED)
