@@ -150,6 +150,21 @@ class Settings(BaseModel):
     explained_requests: int = Field(default=4096, ge=0)
     """Last requests with an id of which is kept what became of them, for `headrace explain`; 0 keeps nothing."""
 
+    memory_budget: int | None = Field(default=None, gt=0)
+    """Bytes that all models may take together; what the machine or its control group has, less a reserve, if not set."""
+
+    idle_timeout_s: float | None = Field(default=None, gt=0)
+    """Seconds without a request after which a model that is not pinned leaves memory; never if not set."""
+
+    pin: frozenset[str] = frozenset()
+    """Models that are loaded at start and never leave memory for others."""
+
+    preload: frozenset[str] = frozenset()
+    """Models that are loaded at start before others; all that fit are, if nothing is said."""
+
+    sessions_per_worker: int = Field(default=1, ge=1)
+    """Small models that may share a worker process; one that ends it ends it for all of them."""
+
     profile_dir: Path | None = None
     """Where measurements are kept between starts; ~/.cache/headrace/profiles if not set."""
 

@@ -99,6 +99,20 @@ class Warmup(msgspec.Struct, frozen=True):
     count: int = 1
 
 
+class Residence(msgspec.Struct, frozen=True):
+    """When a model is in memory, where there is not enough for all.
+
+    Attributes:
+        is_pinned: loaded at start, and never made to leave for others.
+        is_preloaded: loaded at start; None to have it loaded if there is room.
+        idle_s: seconds without a request after which it leaves; None as the server has it.
+    """
+
+    is_pinned: bool = False
+    is_preloaded: bool | None = None
+    idle_s: float | None = None
+
+
 class ModelConfig(msgspec.Struct, frozen=True):
     """What a repository says of one version of a model.
 
@@ -124,6 +138,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
         may_degrade: false where the skill forbids lesser answers; then there is no fallback.
         is_idempotent: a request may be run once more if nobody knows how far its first run came.
         finite_outputs: NaN or an infinite number in an output is a failure of that row.
+        residence: when it is in memory.
     """
 
     max_batch_size: int | None = None
@@ -152,6 +167,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     may_degrade: bool = True
     is_idempotent: bool = True
     finite_outputs: bool = False
+    residence: Residence = Residence()
 
     @property
     def has_policies(self) -> bool:
@@ -173,6 +189,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
             fallback=Fallback(),
             may_degrade=True,
             is_idempotent=True,
+            residence=Residence(),
         )
 
     def level(self, priority: int) -> int:

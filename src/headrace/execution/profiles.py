@@ -15,7 +15,7 @@ from headrace.errors import LoadFailed
 from headrace.execution.linux import usable_cores
 from headrace.execution.wire import Profile
 
-FORMAT = 1
+FORMAT = 2
 """Raised when a profile means something else than before."""
 CHUNK = 1 << 20
 HASH_BYTES = 16

@@ -7,6 +7,7 @@ import socket
 import msgspec
 
 from headrace.execution import linux
+from headrace.execution.footprint import Footprint
 from headrace.execution.stamps import Stamp
 from headrace.messages import ModelSpec, Shape
 from headrace.model_config import ModelConfig
@@ -29,6 +30,8 @@ class Profile(msgspec.Struct, frozen=True):
         instances, threads: the fastest arrangement found.
         is_noisy: the machine was busy with something else, so the arrangement is to be measured again.
         latencies: cost of a row (Group.cost) → rows → seconds of a run.
+        footprint: memory it takes; None if that has not been measured.
+        load_s: seconds from the start of a worker until it was ready, the last time; 0 if it never was.
     """
 
     spec: ModelSpec | None = None
@@ -36,6 +39,8 @@ class Profile(msgspec.Struct, frozen=True):
     threads: int = 1
     latencies: dict[int, dict[int, float]] = {}
     is_noisy: bool = False
+    footprint: Footprint | None = None
+    load_s: float = 0.0
 
 
 class Load(msgspec.Struct, tag="load"):
@@ -92,7 +97,7 @@ class LoadRefused(msgspec.Struct, tag="refused"):
 class Run(msgspec.Struct, tag="run", array_like=True, gc=False):
     """Gateway → worker: a batch lies in the slot's input region.
 
-    Where `is_golden` is true nothing does: the worker runs its own golden inputs, and answers Done without outputs if they
+    `gives_back`: memory is short, so what the run took beyond the weights is given back after it. Where `is_golden` is true nothing lies there: the worker runs its own golden inputs, and answers Done without outputs if they
     gave what they gave when it was loaded, else Failed.
     """
 
@@ -102,6 +107,7 @@ class Run(msgspec.Struct, tag="run", array_like=True, gc=False):
     inputs: tuple[Placed, ...]
     wanted: tuple[int, ...]
     is_golden: bool = False
+    gives_back: bool = False
 
 
 class RowError(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -133,7 +139,7 @@ class Failed(msgspec.Struct, tag="failed", array_like=True, gc=False):
     """Worker → gateway: the backend raised.
 
     `is_input` if it says that the inputs are at fault, `is_item` if it is what they hold and not their form; `is_output` if it
-    gave outputs, and they are at fault.
+    gave outputs, and they are at fault; `is_memory` if there was too little memory for the run.
     """
 
     batch: int
@@ -141,6 +147,7 @@ class Failed(msgspec.Struct, tag="failed", array_like=True, gc=False):
     is_input: bool
     is_item: bool = False
     is_output: bool = False
+    is_memory: bool = False
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -4,7 +4,12 @@ from enum import StrEnum
 
 
 class VersionState(StrEnum):
-    """As the repository index calls them; RESTARTING is UNAVAILABLE there."""
+    """As the repository index calls them; RESTARTING and ABSENT are UNAVAILABLE there.
+
+    ABSENT: not in memory, and loaded when it is asked for.
+    """
+
+    ABSENT = "ABSENT"
 
     LOADING = "LOADING"
     READY = "READY"
@@ -14,14 +19,21 @@ class VersionState(StrEnum):
 
 
 MOVES: dict[VersionState, frozenset[VersionState]] = {
+    VersionState.ABSENT: frozenset({VersionState.LOADING, VersionState.UNAVAILABLE, VersionState.UNLOADING}),
     VersionState.LOADING: frozenset(
-        {VersionState.READY, VersionState.RESTARTING, VersionState.UNAVAILABLE, VersionState.UNLOADING}
+        {
+            VersionState.READY,
+            VersionState.RESTARTING,
+            VersionState.UNAVAILABLE,
+            VersionState.UNLOADING,
+            VersionState.ABSENT,
+        }
     ),
     VersionState.READY: frozenset(
-        {VersionState.RESTARTING, VersionState.UNAVAILABLE, VersionState.UNLOADING}
+        {VersionState.RESTARTING, VersionState.UNAVAILABLE, VersionState.UNLOADING, VersionState.ABSENT}
     ),
     VersionState.RESTARTING: frozenset(
-        {VersionState.READY, VersionState.UNAVAILABLE, VersionState.UNLOADING}
+        {VersionState.READY, VersionState.UNAVAILABLE, VersionState.UNLOADING, VersionState.ABSENT}
     ),
     VersionState.UNAVAILABLE: frozenset({VersionState.UNLOADING}),
     VersionState.UNLOADING: frozenset({VersionState.UNAVAILABLE}),
