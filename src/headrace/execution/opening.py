@@ -24,7 +24,6 @@ from headrace.execution.warmup import warm_up, warmed_row
 from headrace.execution.wire import Load, Profile, Ready
 from headrace.messages import ModelSpec
 from headrace.transforms.backend import TransformBackend
-from headrace.transforms.kinds import fingerprint
 from headrace.transforms.wrapped import WrappedBackend, wrap
 
 SLOW_S = 0.25
@@ -58,12 +57,7 @@ class Opening:
         """
         self._load = load
         self._store = store
-        # A new weight or another promise is no reason to measure again.
-        options = (
-            f"{load.pads} {load.max_batch_size} {load.max_rows} {load.instances} {load.threads} "
-            f"{load.config.of_worker} {fingerprint(load.config.steps)}"
-        )
-        self._key = store.key(Path(load.path), load.backend, options)
+        self._key = store.key_of(load)
 
     def open(self) -> Opened:
         """A backend that has run, and what is known of it.

@@ -13,7 +13,8 @@ import msgspec
 
 from headrace.errors import LoadFailed
 from headrace.execution.linux import usable_cores
-from headrace.execution.wire import Profile
+from headrace.execution.wire import Load, Profile
+from headrace.transforms.kinds import fingerprint
 
 FORMAT = 2
 """Raised when a profile means something else than before."""
@@ -42,6 +43,19 @@ class ProfileStore:
             digest.update(self._content_hash(file))
         digest.update(f"{FORMAT} {backend} {runtime_version(backend)} {hardware()} {options}".encode())
         return digest.hexdigest()
+
+    def key_of(self, load: Load) -> str:
+        """The key of what a worker is to load.
+
+        Raises:
+            LoadFailed: the model cannot be read.
+        """
+        # A new weight or another promise is no reason to measure again.
+        options = (
+            f"{load.pads} {load.max_batch_size} {load.max_rows} {load.instances} {load.threads} "
+            f"{load.config.of_worker} {fingerprint(load.config.steps)}"
+        )
+        return self.key(Path(load.path), load.backend, options)
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
