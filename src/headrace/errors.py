@@ -15,6 +15,8 @@ HeadraceError
 │   └── UnsupportedCoding     the body is compressed with something else than gzip or deflate
 ├── Unavailable               the same request may succeed later
 │   ├── NotReady              the version is loading, restarting or failed
+│   │   ├── ModelAbsent       it is not in memory, and will not be in time
+│   │   └── NoRoom            there is no memory for it
 │   ├── QueueFull             the queue holds as many bytes as it may
 │   ├── Overloaded            too much waits for an answer in time
 │   │   ├── DeadlineInfeasible  predicted on arrival for this request
@@ -183,6 +185,35 @@ class NotReady(Unavailable):
         super().__init__(
             f"Request for unknown model: '{name}' version {version} is not at ready state{because}"
         )
+
+
+class ModelAbsent(NotReady):
+    """The version is not in memory and will be too late for the request; `retry_after_s` later it is there, about."""
+
+    code = "model_absent"
+
+    def __init__(self, name: str, version: str, expected_s: float | None, allowed_s: float) -> None:
+        """`expected_s` until it is loaded, None where that was never measured; `allowed_s` is left to the request."""
+        then = "it is being loaded" if expected_s is None else f"it is loaded in about {expected_s:.1f} s"
+        HeadraceError.__init__(
+            self,
+            f"model '{name}' version {version} is not in memory; {then}, and {allowed_s * 1e3:.0f} ms are allowed: "
+            "ask again, or give it a longer deadline",
+        )
+        self.retry_after_s = expected_s or 0.0
+        self.numbers = {"allowed_ms": round(allowed_s * 1e3, 3)}
+        if expected_s is not None:
+            self.numbers = {"expected_ms": round(expected_s * 1e3, 3)} | self.numbers
+
+
+class NoRoom(NotReady):
+    """There is no memory for the version, as the message works out; None for `retry_after_s`: nor will there be."""
+
+    code = "no_room"
+
+    def __init__(self, name: str, version: str, reason: str, retry_after_s: float | None) -> None:
+        HeadraceError.__init__(self, f"there is no memory for model '{name}' version {version}: {reason}")
+        self.retry_after_s = retry_after_s
 
 
 class QueueFull(Unavailable):

@@ -117,6 +117,40 @@ class FilesChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionLoaded:
+    """A version came into memory.
+
+    Attributes:
+        cause: "start": as the server started or its files came; "asked": requests wait for it; "again": it had been
+            there before, and nobody waits.
+        seconds: from the start of its first worker until it could answer.
+    """
+
+    model: str
+    version: str
+    cause: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class VersionEvicted:
+    """A version had to leave memory, for others or since nobody asked for it."""
+
+    model: str
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsAbsent:
+    """Requests, those of one tick together, found that their version was not in memory."""
+
+    model: str
+    version: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class VersionForgotten:
     """A version has been gone for long, or for many others: nothing need be kept of it."""
 
@@ -134,6 +168,9 @@ Event = (
     | BreakerChanged
     | Degraded
     | FilesChanged
+    | VersionLoaded
+    | VersionEvicted
+    | RequestsAbsent
     | VersionForgotten
 )
 

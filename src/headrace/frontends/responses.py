@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import structlog
 
-from headrace.errors import CircuitOpen, HeadraceError, InferenceFailed, Overloaded
+from headrace.errors import CircuitOpen, HeadraceError, InferenceFailed, ModelAbsent, NoRoom, Overloaded
 from headrace.protocol.compression import Coding
 from headrace.protocol.response import encode_error
 from headrace.protocol.status import HEADERS, HTTP_STATUS, REASONS, REFUSALS, RETRY_AFTER_S
@@ -21,7 +21,7 @@ JITTER = 0.25
 LONGEST_RETRY_S = 60.0
 """A longer forecast is not worth believing."""
 UNKNOWN_RETRY_S = 1.0
-"""Where nobody can say: a breaker that waits for a worker."""
+"""Where nobody can say: a breaker that waits for a worker, a load that was never measured."""
 MILLISECONDS = 1e3
 
 log = structlog.get_logger()
@@ -54,10 +54,9 @@ class ErrorWriter:
         retry_after_s: float | None = RETRY_AFTER_S.get(kind)
         retry_after_ms = None
         if (reason := REASONS.get(kind)) is not None:
-            if isinstance(error, Overloaded | CircuitOpen):
-                retry_after_s = min(error.retry_after_s or UNKNOWN_RETRY_S, LONGEST_RETRY_S)
-            assert retry_after_s is not None, "what is refused may be sent again"
-            retry_after_ms = ceil(retry_after_s * MILLISECONDS * (1 + JITTER * self._draw()))
+            retry_after_s = after(error)
+            if retry_after_s is not None:
+                retry_after_ms = ceil(retry_after_s * MILLISECONDS * (1 + JITTER * self._draw()))
         body = encode_error(error, request_id.decode() if request_id is not None else None, retry_after_ms)
         headers.append((b"content-length", b"%d" % len(body)))
         if retry_after_s is not None:
@@ -68,6 +67,14 @@ class ErrorWriter:
             headers.append((b"x-request-id", request_id))
         headers += HEADERS.get(kind, ())
         return Response(self._status[kind], headers, body)
+
+
+def after(error: HeadraceError) -> float | None:
+    """Seconds after which what was refused may be sent again; None: not as things are."""
+    if isinstance(error, Overloaded | CircuitOpen | ModelAbsent | NoRoom):
+        known = error.retry_after_s
+        return None if known is None else min(known or UNKNOWN_RETRY_S, LONGEST_RETRY_S)
+    return RETRY_AFTER_S[type(error)]
 
 
 def answer_response(

@@ -18,6 +18,8 @@ HTTP_STATUS: dict[type[errors.HeadraceError], int] = {
     errors.UnsupportedCoding: 501,
     errors.Unavailable: 503,
     errors.NotReady: 503,
+    errors.ModelAbsent: 503,
+    errors.NoRoom: 503,
     errors.QueueFull: 503,
     errors.Overloaded: 503,
     errors.DeadlineInfeasible: 503,
@@ -42,7 +44,7 @@ RETRY_AFTER_S: dict[type[errors.HeadraceError], int] = {
     errors.BodiesFull: 1,
     errors.ServerExiting: 1,
 }
-"""Errors that go away by themselves: whole seconds after which to try again. `Overloaded` knows better, each for itself."""
+"""Errors that go away by themselves: whole seconds after which to try again. Others know better, each for itself."""
 
 REFUSALS = (
     errors.Overloaded,
@@ -54,7 +56,8 @@ REFUSALS = (
 """What is answered because too much is here already; its status can be chosen."""
 
 REASONS: dict[type[errors.HeadraceError], bytes] = {
-    each: each.code.replace("_", "-").encode() for each in (*REFUSALS, errors.CircuitOpen)
+    each: each.code.replace("_", "-").encode()
+    for each in (*REFUSALS, errors.CircuitOpen, errors.ModelAbsent, errors.NoRoom)
 }
 """What is refused though it could be answered another time, with the reason as a header has it."""
 

@@ -9,7 +9,15 @@ from typing import Any
 import structlog
 
 from headrace.errors import InvalidRequest, Unsupported
-from headrace.events import BreakerChanged, Event, FilesChanged, VersionChanged, WorkerDied
+from headrace.events import (
+    BreakerChanged,
+    Event,
+    FilesChanged,
+    VersionChanged,
+    VersionEvicted,
+    VersionLoaded,
+    WorkerDied,
+)
 
 FLAGS = {"info": "log_info", "warning": "log_warning", "error": "log_error"}
 """Level → the setting of the protocol that switches it."""
@@ -149,6 +157,11 @@ class LogObserver:
                 log("breaker_changed", model=model, version=version, state=state, **because(reason))
             case FilesChanged(model, version, reason):
                 self._log.warning("files_changed", model=model, version=version, reason=reason)
+            case VersionLoaded(model, version, cause, seconds):
+                took = round(seconds, 3)
+                self._log.info("version_loaded", model=model, version=version, cause=cause, seconds=took)
+            case VersionEvicted(model, version, reason):
+                self._log.info("version_evicted", model=model, version=version, reason=reason)
             case _:
                 pass
 

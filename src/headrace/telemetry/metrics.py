@@ -25,14 +25,17 @@ from headrace.events import (
     Degraded,
     Event,
     FilesChanged,
+    RequestsAbsent,
     RequestsDropped,
     RequestsFailed,
     TransformsDone,
     VersionChanged,
+    VersionEvicted,
     VersionForgotten,
+    VersionLoaded,
     WorkerDied,
 )
-from headrace.telemetry import triton
+from headrace.telemetry import memory, triton
 from headrace.telemetry.device_time import DeviceTime, Share
 from headrace.telemetry.statistics import Statistics
 
@@ -58,6 +61,7 @@ COUNTERS = {
     "inference_degraded": "Requests, or items, given a lesser answer, by what answered and why not what was asked.",
     "worker_deaths": "Worker processes that ended without being asked to.",
     "breaker_trips": "Times that the circuit breaker has opened by itself.",
+    **memory.COUNTERS,
 }
 VERSION_GAUGES = {
     "inference_waiting_requests": "Requests in the queue.",
@@ -162,6 +166,7 @@ class Metrics:
         self._outcomes: dict[tuple[str, str, str], int] = {}
         self._deaths: dict[Key, int] = {}
         self._trips: dict[Key, int] = {}
+        self._memory = memory.Counts()
         self._degraded: dict[tuple[str, str, str, str], int] = {}
         self._device_time: dict[Key, DeviceTime] = {}
         self._bytes: dict[Key, tuple[int, int]] = {}
@@ -176,13 +181,10 @@ class Metrics:
                 self._count(model, version, reason, len(waits))
             case RequestsDropped(model, version, count):
                 self._count(model, version, "dropped", count)
-            case WorkerDied(model, version, _, deaths):
-                self._deaths[model, version] = deaths
-            case BreakerChanged(model, version, state):
-                self._trips[model, version] = self._trips.get((model, version), 0) + (state == OPEN)
-            case Degraded(model, version, step, reason):
-                key = (model, version, step, reason)
-                self._degraded[key] = self._degraded.get(key, 0) + 1
+            case WorkerDied() | BreakerChanged() | Degraded():
+                self._count_fault(event)
+            case RequestsAbsent() | VersionEvicted() | VersionLoaded():
+                self._memory.count(event)
             case VersionForgotten(model, version):
                 self._forget((model, version))
             case VersionChanged() | FilesChanged():
@@ -245,6 +247,7 @@ class Metrics:
             padding.add_metric(list(key), padded)
         yield from (outcomes, device, inputs, padding)
         yield from self._fault_counters()
+        yield from self._memory.collect()
 
     def _fault_counters(self) -> Iterator[Metric]:
         degraded = counter("inference_degraded", "step", "reason")
@@ -275,6 +278,16 @@ class Metrics:
         nbytes, padded = self._bytes.get(key, (0, 0))
         self._bytes[key] = nbytes + event.padding[0], padded + event.padding[1]
 
+    def _count_fault(self, event: WorkerDied | BreakerChanged | Degraded) -> None:
+        match event:
+            case WorkerDied(model, version, _, deaths):
+                self._deaths[model, version] = deaths
+            case BreakerChanged(model, version, state):
+                self._trips[model, version] = self._trips.get((model, version), 0) + (state == OPEN)
+            case Degraded(model, version, step, reason):
+                key = (model, version, step, reason)
+                self._degraded[key] = self._degraded.get(key, 0) + 1
+
     def _count_device_time(self, key: Key, shares: tuple[Share, ...]) -> None:
         times = self._device_time.get(key)
         if times is None:
@@ -288,6 +301,7 @@ class Metrics:
             counts.pop(key, None)
         self._outcomes = {outcome: count for outcome, count in self._outcomes.items() if outcome[:2] != key}
         self._degraded = {labels: count for labels, count in self._degraded.items() if labels[:2] != key}
+        self._memory.forget(key)
 
     def _count(self, model: str, version: str, outcome: str, count: int) -> None:
         key = (model, version, outcome)
