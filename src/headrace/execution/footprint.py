@@ -1,13 +1,21 @@
 """How much memory a worker of one model takes, and how much a batch of given rows would take on top.
 
-M(rows) = context + weights + activations(rows x cost), all in private bytes: what a process has mapped from files, libraries
+M(rows) = context + weights + activations(cost, rows), all in private bytes: what a process has mapped from files, libraries
 and weights alike, is shared with whoever maps it too and given up by the kernel where memory runs short.
 """
 
+from bisect import bisect_left, bisect_right
+from math import log
+
 import msgspec
 
-Peaks = dict[int, dict[int, int]]
+Sizes = dict[int, int]
+"""Rows of a batch → bytes."""
+Peaks = dict[int, Sizes]
 """Cost of a row (elements, as of Group.cost) → rows of a batch → bytes."""
+
+SQUARE = 2.0
+"""Bytes grow with the length of a row at most so: attention takes the square."""
 
 
 class Footprint(msgspec.Struct, frozen=True):
@@ -20,6 +28,7 @@ class Footprint(msgspec.Struct, frozen=True):
         margin: the largest part by which the fit below was ever too low, of what was measured.
         data: address space for private data (what RLIMIT_DATA bounds) on top of resident bytes, at most.
         device: bytes on a GPU, by its name in the ledger ("gpu:0"); empty where it runs on the processor.
+        over: runs of so many rows failed, with so many bytes to take: it is more than that.
     """
 
     context: int
@@ -28,6 +37,7 @@ class Footprint(msgspec.Struct, frozen=True):
     margin: int = 0
     data: int = 0
     device: dict[str, int] = {}
+    over: Peaks = {}
 
     @property
     def resident(self) -> int:
@@ -35,26 +45,102 @@ class Footprint(msgspec.Struct, frozen=True):
         return self.context + self.weights
 
     def activations(self, cost: int, rows: int) -> int:
-        """Bytes that a batch takes on top; what was not measured is on the line through what was, with the margin."""
-        known = self.peaks.get(cost, {}).get(rows)
-        if known is not None:
-            return known
-        points = [(each * n, nbytes) for each, sizes in self.peaks.items() for n, nbytes in sizes.items()]
-        if not points:
+        """Bytes that a batch takes on top: never less for more rows.
+
+        What was measured is as it was; between two sizes it is on the line through all, within what both took; beyond
+        them on the line, with the margin.
+        """
+        if rows <= 0 or not self.peaks:
             return 0
-        base, slope = line_above(points)
-        return max(0, round(base + slope * cost * rows)) + self.margin
+        least = [
+            n + 1
+            for each, sizes in self.over.items()
+            if each <= cost
+            for at, n in sizes.items()
+            if at <= rows
+        ]
+        return max([round(of_cost(self.peaks, cost, rows, self.margin)), *least])
+
+    def rows_within(self, cost: int, nbytes: int, most: int) -> int:
+        """The most rows whose activations fit into so many bytes: from 0, where not even one does, to `most`."""
+        if self.activations(cost, most) <= nbytes:
+            return most
+        return bisect_right(range(1, most + 1), nbytes, key=lambda rows: self.activations(cost, rows))
 
     def total(self, cost: int, rows: int) -> int:
         """Bytes of a worker that has run such a batch."""
         return self.resident + self.activations(cost, rows)
 
 
-def line_above(points: list[tuple[int, int]]) -> tuple[float, float]:
-    """Base and slope of the least-squares line through (elements, bytes), neither of them negative."""
+def of_cost(peaks: Peaks, cost: int, rows: float, margin: int) -> float:
+    """Bytes of a run, by the measured costs around its own: growth with the length bends upward, so a chord is above it."""
+    costs = sorted(peaks)
+    at = bisect_left(costs, cost)
+    if at == len(costs):
+        return beyond(peaks, costs, cost, rows, margin)
+    above = of_rows(peaks[costs[at]], rows, margin)
+    if costs[at] == cost or not at:
+        return above
+    below = of_rows(peaks[costs[at - 1]], rows, margin)
+    part = (cost - costs[at - 1]) / (costs[at] - costs[at - 1])
+    return max(below, below + part * (above - below))
+
+
+def beyond(peaks: Peaks, costs: list[int], cost: int, rows: float, margin: int) -> float:
+    """Bytes where rows are longer than any that were run: as they grew between the longest two, or with the elements."""
+    longest = costs[-1]
+    last = of_rows(peaks[longest], rows, margin)
+    exponent = 1.0
+    if len(costs) > 1 and (before := of_rows(peaks[costs[-2]], rows, margin)) > 0 < last:
+        exponent = min(SQUARE, max(1.0, log(last / before) / log(longest / costs[-2])))
+    # Elements tell least: a batch of rows twice as long is at least one of twice the rows.
+    in_elements = of_rows(peaks[longest], rows * cost / longest, margin)
+    return max(in_elements, last * (cost / longest) ** exponent) if len(costs) > 1 else in_elements
+
+
+def of_rows(sizes: Sizes, rows: float, margin: int) -> float:
+    """Bytes of rows of one cost."""
+    known = sorted(sizes)
+    at = bisect_left(known, rows)
+    if at < len(known) and known[at] == rows:
+        return ascending(sizes)[known[at]]
+    tops = ascending(sizes)
+    estimate = fitted(sizes, rows) + margin
+    if at:
+        estimate = max(estimate, tops[known[at - 1]])
+    return min(estimate, tops[known[at]]) if at < len(known) else estimate
+
+
+def ascending(sizes: Sizes) -> Sizes:
+    """More rows take no less: what was measured a little lower was noise."""
+    tops: Sizes = {}
+    highest = 0
+    for rows in sorted(sizes):
+        highest = tops[rows] = max(highest, sizes[rows])
+    return tops
+
+
+def fitted(sizes: Sizes, rows: float) -> float:
+    base, slope = line_through(list(sizes.items()))
+    return base + slope * rows
+
+
+def largest_residual(peaks: Peaks) -> int:
+    """By how much the lines are too low, where they are most so."""
+    return round(
+        max((n - fitted(sizes, rows) for sizes in peaks.values() for rows, n in sizes.items()), default=0)
+    )
+
+
+def line_through(points: list[tuple[int, int]]) -> tuple[float, float]:
+    """Base and slope of the least-squares line through (rows, bytes), neither of them negative."""
     n = len(points)
     mean_x, mean_y = sum(x for x, _ in points) / n, sum(y for _, y in points) / n
     spread = sum((x - mean_x) ** 2 for x, _ in points)
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
-    slope = max(0.0, slope)
-    return max(0.0, mean_y - slope * mean_x), slope
+    if not spread:
+        return 0.0, max(0.0, mean_y / mean_x)
+    slope = max(0.0, sum((x - mean_x) * (y - mean_y) for x, y in points) / spread)
+    base = mean_y - slope * mean_x
+    if base >= 0:
+        return base, slope
+    return 0.0, sum(x * y for x, y in points) / sum(x * x for x, _ in points)
