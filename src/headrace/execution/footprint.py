@@ -89,13 +89,21 @@ def of_cost(peaks: Peaks, cost: int, rows: float, margin: int) -> float:
 def beyond(peaks: Peaks, costs: list[int], cost: int, rows: float, margin: int) -> float:
     """Bytes where rows are longer than any that were run: as they grew between the longest two, or with the elements."""
     longest = costs[-1]
-    last = of_rows(peaks[longest], rows, margin)
-    exponent = 1.0
-    if len(costs) > 1 and (before := of_rows(peaks[costs[-2]], rows, margin)) > 0 < last:
-        exponent = min(SQUARE, max(1.0, log(last / before) / log(longest / costs[-2])))
     # Elements tell least: a batch of rows twice as long is at least one of twice the rows.
     in_elements = of_rows(peaks[longest], rows * cost / longest, margin)
-    return max(in_elements, last * (cost / longest) ** exponent) if len(costs) > 1 else in_elements
+    if len(costs) == 1:
+        return in_elements
+    growth = growth_of(peaks, costs[-2], longest)
+    return max(in_elements, of_rows(peaks[longest], rows, margin) * (cost / longest) ** growth)
+
+
+def growth_of(peaks: Peaks, shorter: int, longer: int) -> float:
+    """The power of the length that bytes grew with between two lengths, in the largest batch of the longer."""
+    rows = max(peaks[longer])
+    low, high = of_rows(peaks[shorter], rows, 0), of_rows(peaks[longer], rows, 0)
+    if low <= 0 or high <= low:
+        return 1.0
+    return min(SQUARE, max(1.0, log(high / low) / log(longer / shorter)))
 
 
 def of_rows(sizes: Sizes, rows: float, margin: int) -> float:
