@@ -30,8 +30,10 @@ HeadraceError
 ├── InferenceFailed           the backend raised while it ran the request
 │   ├── WorkerLost            the worker died or hung with the request, twice if it may be run again
 │   ├── InvalidOutput         the model answered, with numbers that its skill says are a failure
-│   └── TookTooLong           the request's run reached its time limit
+│   ├── TookTooLong           the request's run reached its time limit
+│   └── OutOfMemory           there was too little memory for the run, whatever was done about it
 ├── LoadFailed                a model cannot be loaded
+│   └── NoMemoryToLoad        there is too little memory for it now
 └── ConfigurationError        the command line or the settings cannot work
 
 What each becomes on the wire is one table: protocol/status.py.
@@ -349,10 +351,28 @@ class TookTooLong(InferenceFailed):
         )
 
 
+class OutOfMemory(InferenceFailed):
+    """There was too little memory for the run; nothing of it was answered."""
+
+    code = "out_of_memory"
+
+
 class LoadFailed(HeadraceError):
     """A model cannot be loaded; the message says why."""
 
     code = "load_failed"
+
+
+class NoMemoryToLoad(LoadFailed):
+    """There was too little memory to load a model now; later there may be enough."""
+
+    code = "no_memory_to_load"
+
+    def __init__(self, path: object, said: str) -> None:
+        super().__init__(
+            f"there is too little memory to load {path} ({said}): end what else needs memory, allow more of it "
+            "(--memory-budget, or the container's limit), or serve fewer models at once"
+        )
 
 
 class ConfigurationError(HeadraceError):

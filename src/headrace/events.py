@@ -151,6 +151,22 @@ class RequestsAbsent:
 
 
 @dataclass(frozen=True, slots=True)
+class OutOfMemory:
+    """A run of so many rows failed for want of memory.
+
+    Attributes:
+        step: what is done about it, of faults/memory.py's steps.
+        reason: what the backend or the kernel said.
+    """
+
+    model: str
+    version: str
+    rows: int
+    step: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class VersionForgotten:
     """A version has been gone for long, or for many others: nothing need be kept of it."""
 
@@ -167,6 +183,7 @@ Event = (
     | WorkerDied
     | BreakerChanged
     | Degraded
+    | OutOfMemory
     | FilesChanged
     | VersionLoaded
     | VersionEvicted

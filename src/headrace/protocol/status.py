@@ -34,7 +34,9 @@ HTTP_STATUS: dict[type[errors.HeadraceError], int] = {
     errors.WorkerLost: 500,
     errors.InvalidOutput: 500,
     errors.TookTooLong: 500,
+    errors.OutOfMemory: 503,
     errors.LoadFailed: 500,
+    errors.NoMemoryToLoad: 503,
     errors.ConfigurationError: 500,
 }
 
@@ -43,6 +45,8 @@ RETRY_AFTER_S: dict[type[errors.HeadraceError], int] = {
     errors.QueueFull: 1,
     errors.BodiesFull: 1,
     errors.ServerExiting: 1,
+    errors.OutOfMemory: 5,
+    errors.NoMemoryToLoad: 5,
 }
 """Errors that go away by themselves: whole seconds after which to try again. Others know better, each for itself."""
 
