@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from headrace.execution import linux
 from headrace.execution.channel import Channel
 from headrace.execution.trace import ASK, read_trace
-from headrace.execution.wire import DESCRIPTORS, Load, LoadRefused, Ready, receive_report, send_load
+from headrace.execution.wire import DESCRIPTORS, Load, LoadRefused, Ready, receive_report, send_order
 
 STDERR = 2
 """What a runtime prints is for the operator; our standard output is for answers."""
+NUMBER = 0
+"""Of the only model in a process."""
 TRACE_GRACE_S = 0.2
 """For a worker that hangs to write down where, before it is killed."""
 
@@ -78,7 +80,7 @@ class Worker:
             undo.callback(self._end_group)
             self._pidfd = os.pidfd_open(self._process.pid)
             undo.callback(os.close, self._pidfd)
-            send_load(self._control, load)
+            send_order(self._control, NUMBER, load)
             undo.pop_all()
         self._is_stopping = False
         self._hung = ""  # the reason why it is being ended, if it is
@@ -121,7 +123,7 @@ class Worker:
         if received is None:
             self._loop.remove_reader(self._control.fileno())
             return False
-        report, fds = received
+        _, report, fds = received
         match report:
             case Ready() as ready:
                 try:

@@ -88,17 +88,36 @@ class LoadRefused(msgspec.Struct, tag="refused"):
     """Worker → gateway: the model cannot be loaded, and trying again would not help.
 
     `is_stale` if its files are not those that were found: then it is for whoever looks at the files to say what next.
+    `is_memory` if there was too little memory for it: then trying again may help.
     """
 
     reason: str
     is_stale: bool = False
+    is_memory: bool = False
+
+
+class Threads(msgspec.Struct, tag="threads"):
+    """Worker → gateway: more threads of a model that shares its process, as a trace names them."""
+
+    idents: tuple[int, ...]
+
+
+class Unloaded(msgspec.Struct, tag="unloaded"):
+    """Worker → gateway: nothing is left here of a model that shared the process. One of its own just ends."""
+
+
+Order = Load
+"""What a gateway says over the control socket, with the number of the model in the process that it is about."""
+Report = Ready | LoadRefused | Threads | Unloaded
+"""What a worker says there, likewise."""
 
 
 class Run(msgspec.Struct, tag="run", array_like=True, gc=False):
     """Gateway → worker: a batch lies in the slot's input region.
 
     `gives_back`: memory is short, so what the run took beyond the weights is given back after it. Where `is_golden` is true nothing lies there: the worker runs its own golden inputs, and answers Done without outputs if they
-    gave what they gave when it was loaded, else Failed.
+    gave what they gave when it was loaded, else Failed. Nor does it where `is_rebuild` is: the worker opens its model anew, after
+    all that its instances run now, and answers Done without outputs, or Failed.
     """
 
     batch: int
@@ -108,6 +127,7 @@ class Run(msgspec.Struct, tag="run", array_like=True, gc=False):
     wanted: tuple[int, ...]
     is_golden: bool = False
     gives_back: bool = False
+    is_rebuild: bool = False
 
 
 class RowError(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -151,8 +171,8 @@ class Failed(msgspec.Struct, tag="failed", array_like=True, gc=False):
 
 
 encode = msgspec.msgpack.Encoder().encode
-_decode_load = msgspec.msgpack.Decoder(Load).decode
-_decode_report = msgspec.msgpack.Decoder(Ready | LoadRefused).decode
+_decode_order = msgspec.msgpack.Decoder(tuple[int, Order]).decode
+_decode_report = msgspec.msgpack.Decoder(tuple[int, Report]).decode
 decode_run = msgspec.msgpack.Decoder(Run).decode
 decode_result = msgspec.msgpack.Decoder(Done | Failed).decode
 
@@ -170,33 +190,33 @@ MORE = b"more"
 """A message that brings nothing but descriptors, since they are too many for the one that follows."""
 
 
-def send_load(control: socket.socket, load: Load) -> None:
-    """Send what is to be opened; labels alone may be longer than a datagram."""
-    _send_in_memory(control, encode(load), [])
+def send_order(control: socket.socket, number: int, order: Order) -> None:
+    """Send what is to be done about the model of that number; labels alone may be longer than a datagram."""
+    _send_in_memory(control, encode((number, order)), [])
 
 
-def receive_load(control: socket.socket) -> Load:
-    """What is to be opened.
+def receive_order(control: socket.socket) -> tuple[int, Order]:
+    """The number of a model, and what is to be done about it.
 
     Raises:
         ConnectionError: the gateway has closed its end.
     """
     received = _receive_in_memory(control, [])
     if received is None:
-        raise ConnectionError("nothing is to be opened any more")
-    return _decode_load(received[0])
+        raise ConnectionError("there are no orders any more")
+    return _decode_order(received[0])
 
 
-def send_report(control: socket.socket, report: Ready | LoadRefused, fds: list[int]) -> None:
-    """Send a report with descriptors, however many."""
+def send_report(control: socket.socket, number: int, report: Report, fds: list[int]) -> None:
+    """Send a report of the model of that number with descriptors, however many. One thread at a time."""
     while len(fds) > MOST_DESCRIPTORS:
         first, fds = fds[:MOST_DESCRIPTORS], fds[MOST_DESCRIPTORS:]
         socket.send_fds(control, [MORE], first)
-    _send_in_memory(control, encode(report), fds)
+    _send_in_memory(control, encode((number, report)), fds)
 
 
-def receive_report(control: socket.socket, before: list[int]) -> tuple[Ready | LoadRefused, list[int]] | None:
-    """A report and the descriptors that came with it; None when the worker has closed its end.
+def receive_report(control: socket.socket, before: list[int]) -> tuple[int, Report, list[int]] | None:
+    """A model's number, a report of it, and the descriptors that came with it; None when the worker has closed its end.
 
     Args:
         control: the gateway's end.
@@ -207,7 +227,7 @@ def receive_report(control: socket.socket, before: list[int]) -> tuple[Ready | L
         OSError: this process may open no more files, so not all descriptors have come.
     """
     received = _receive_in_memory(control, before)
-    return None if received is None else (_decode_report(received[0]), received[1])
+    return None if received is None else (*_decode_report(received[0]), received[1])
 
 
 def _send_in_memory(control: socket.socket, content: bytes, fds: list[int]) -> None:

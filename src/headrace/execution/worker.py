@@ -24,7 +24,7 @@ from headrace.execution.profiles import ProfileStore
 from headrace.execution.stamps import changed
 from headrace.execution.steps import Step, arm, reached
 from headrace.execution.trace import Trace
-from headrace.execution.wire import Load, LoadRefused, receive_load, send_report
+from headrace.execution.wire import Load, LoadRefused, receive_order, send_report
 
 
 def main(parent: int, control_fd: int, trace: Trace) -> None:
@@ -34,7 +34,7 @@ def main(parent: int, control_fd: int, trace: Trace) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     control = socket.socket(fileno=control_fd)
-    load = receive_load(control)
+    number, load = receive_order(control)
     arm(load.name)
     reached(Step.LOAD_RECEIVED)
     setproctitle(f"headrace: {'probe' if load.measure_only else 'worker'} {load.name}/{load.version}")
@@ -47,19 +47,19 @@ def main(parent: int, control_fd: int, trace: Trace) -> None:
         if load.measure_only:
             for ready in opening.measure_beside():
                 expect_unchanged(load)
-                send_report(control, ready, [])
+                send_report(control, number, ready, [])
             return
         opened = opening.open()
         expect_unchanged(load)
     except LoadFailed as exc:
         is_stale = changed(load.stamps) is not None
-        send_report(control, LoadRefused(str(exc)[:LONGEST_REASON], is_stale=is_stale), [])
+        send_report(control, number, LoadRefused(str(exc)[:LONGEST_REASON], is_stale=is_stale), [])
         return
-    serve(control, opened, trace, must_be_finite=load.config.finite_outputs)
+    serve(control, number, opened, trace, must_be_finite=load.config.finite_outputs)
     reached(Step.ENDING)
 
 
-def serve(control: socket.socket, opened: Opened, trace: Trace, *, must_be_finite: bool) -> None:
+def serve(control: socket.socket, number: int, opened: Opened, trace: Trace, *, must_be_finite: bool) -> None:
     """Say that all is ready, and run batches on all instances until the gateway closes their sockets."""
     backend, ready, golden = opened
     instances = [
@@ -67,7 +67,7 @@ def serve(control: socket.socket, opened: Opened, trace: Trace, *, must_be_finit
         for at in range(ready.profile.instances)
     ]
     reached(Step.ARENAS_MADE)
-    send_report(control, ready, [fd for instance in instances for fd in instance.theirs()])
+    send_report(control, number, ready, [fd for instance in instances for fd in instance.theirs()])
     threads = [
         threading.Thread(target=serve_or_end, args=(each, trace), name=f"instance {at}")
         for at, each in enumerate(instances)
