@@ -142,7 +142,9 @@ class Pipeline:
         self._alarm_at = inf
         self._nearly_done: asyncio.TimerHandle | None = None
         self._suspect: Batch | None = None
-        self.batches_done = 0
+        self.batches_done = self.requests_done = 0
+        # Memory is short: what a run took is given back after it.
+        self.gives_back = False
 
     @property
     def latency(self) -> LatencyModel:
@@ -226,15 +228,21 @@ class Pipeline:
         if guard.has_work:
             self._send_for_guard()
         if self._queue.waiting:
-            self._expire()
-            for channel in instances:
-                while channel.is_idle and self._queue.waiting and self._send_to(channel):
-                    pass
-            for channel in instances:
-                while self._queue.waiting and channel.credits and self._send_to(channel):
-                    pass
+            self._send_waiting()
         if self._token is not None:
             self._token.pass_on()
+
+    def _send_waiting(self) -> None:
+        self._expire()
+        instances = self._instances
+        for channel in instances:
+            while channel.is_idle and self._queue.waiting and self._send_to(channel):
+                pass
+        for channel in instances:
+            while self._queue.waiting and channel.credits and self._send_to(channel):
+                pass
+        if instances.are_absent:
+            instances.on_wanted()
 
     def _send_for_guard(self) -> None:
         """What has to be run to know who is at fault goes before what waits."""
@@ -348,6 +356,23 @@ class Pipeline:
             self._guard.condemn(tickets[0], str(error), now)
         self._retry_run(tickets, error)
 
+    def leave(self, return_s: float | None) -> None:
+        """The model leaves memory, and nothing runs: what comes waits until it is back, which takes about so many seconds."""
+        self._instances.leave(return_s)
+
+    def expect(self) -> None:
+        """The model is on its way into memory."""
+        self._instances.expect()
+
+    def ask_for_it_by(self, on_wanted: Callable[[], None]) -> None:
+        """Whom to tell when a request comes while the model is not in memory."""
+        self._instances.on_wanted = on_wanted
+
+    @property
+    def absent_requests(self) -> int:
+        """Requests that found the model not in memory, so far."""
+        return self._instances.absent_requests
+
     def refuse_all(self, error: HeadraceError) -> None:
         """Answer everything that waits with an error, for its first run or for one more."""
         self.refuse(self._queue.take_all(), error)
@@ -448,6 +473,7 @@ class Pipeline:
         now = self._clock()
         seconds, started = (done.ended - done.started) * NANOSECONDS, done.started * NANOSECONDS
         self.batches_done += 1
+        self.requests_done += len(batch.tickets)
         if batch.rows and (outcome is not Outcome.SLOW or not self._guard.counts_slowness(now)):
             self.latency.observe(batch.cost, batch.rows, seconds)
         self._account(batch, seconds)
@@ -563,6 +589,7 @@ class Pipeline:
         """Lay the batch out and send it. `asked_s`: seconds that leave was asked for, if not for its own."""
         tickets = batch.tickets
         batch.expected_s = self._outlook.upper(batch.cost, batch.rows)
+        batch.gives_back = batch.gives_back or self.gives_back
         if self._token is not None and asked_s is not None:
             self._token.charge(batch.expected_s - asked_s)  # fewer rows go than leave was asked for
         try:

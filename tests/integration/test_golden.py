@@ -44,6 +44,8 @@ class Switch:
 class Answer:
     """What a worker says of one batch."""
 
+    gives_back = False
+
     def __init__(self) -> None:
         self.result: asyncio.Future[Done | Failed] = asyncio.get_running_loop().create_future()
 

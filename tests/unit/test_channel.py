@@ -15,6 +15,8 @@ from headrace.execution.wire import CREDITS, LARGEST, SLOTS, Done, Failed, Place
 
 
 class Batch:
+    gives_back = False
+
     def __init__(self):
         self.heard = []
 

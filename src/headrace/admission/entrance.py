@@ -12,7 +12,7 @@ from headrace.batching.latency import cost_bucket
 from headrace.batching.policy import OF_TIGHTEST
 from headrace.batching.queue import RequestQueue
 from headrace.batching.ticket import Ticket
-from headrace.errors import DeadlineInfeasible, HeadraceError, NotReady
+from headrace.errors import DeadlineInfeasible, HeadraceError, ModelAbsent, NotReady
 from headrace.faults.guard import Guard
 from headrace.model_config import ModelConfig
 
@@ -89,6 +89,8 @@ class Entrance:
             self._instances.are_in_doubt or outlook.is_late(queue.rows, queue.alone, allowed_s)
         ):
             refusal = self.refusal(arrival_of(ticket))
+            if refusal is None and self._instances.are_absent:
+                self._instances.absent_requests += 1
         if ticket.record is not None:
             self.has_records = True
             self._note(ticket)
@@ -109,6 +111,8 @@ class Entrance:
             self._outlook.allowed.observe(arrival.target - arrival.arrived, now)
         if self._guard.is_wary and (refusal := self._guard.refusal(None)) is not None:
             return refusal
+        if self._instances.are_absent:
+            return self._refusal_while_absent(arrival, now)
         if self._instances.are_away:
             return self._refusal_while_away(arrival, now)
         return self._refusal_if_late(arrival, now)
@@ -134,6 +138,21 @@ class Entrance:
         if expected <= allowed:
             return None
         return DeadlineInfeasible(self._name, expected, max(0.0, allowed))
+
+    def _refusal_while_absent(self, arrival: Arrival, now: float) -> HeadraceError | None:
+        """The model is not in memory: it waits for it if that is in time, as far as the last load tells; asked for it is."""
+        instances = self._instances
+        absent_s = instances.absent_s(now)
+        if absent_s is None or arrival.deadline <= now:
+            return None
+        expected = absent_s + self._outlook.upper(arrival.cost, arrival.rows)
+        # Where something else may answer at once, what the skill promises counts; else late is better than never.
+        allowed = (arrival.target if self._config.fallback.chain else arrival.deadline) - now
+        if expected <= allowed:
+            return None
+        instances.absent_requests += 1
+        instances.on_wanted()
+        return ModelAbsent(self._name, self._version, expected, max(0.0, allowed))
 
     def _refusal_while_away(self, arrival: Arrival, now: float) -> HeadraceError | None:
         """Nobody serves: it may wait until somebody does again, if that is in time, as far as the last time tells."""

@@ -32,6 +32,11 @@ class Instances:
         self.has_staged = False
         self.are_away = self.are_in_doubt = True
         self.has_overdue = False
+        # Whether the model is not in memory, or being loaded again since it was asked for; whom to tell that it is asked for,
+        # and how many requests found it so.
+        self.are_absent = False
+        self.on_wanted: Callable[[], None] = nobody_is_told
+        self.absent_requests = 0
 
     def __iter__(self) -> Iterator[Instance]:
         return iter(self._channels)
@@ -51,7 +56,7 @@ class Instances:
     def put(self, channels: Iterable[Instance]) -> None:
         """These serve, and nobody else."""
         self._channels = list(channels)
-        self.are_away = self.are_in_doubt = self.has_overdue = False
+        self.are_away = self.are_in_doubt = self.has_overdue = self.are_absent = False
         if self.away_since is not None:
             self.return_s = max(0.0, self._clock() - self.away_since)
             self.away_since = None
@@ -71,6 +76,26 @@ class Instances:
         self.away_since = self._clock()
         self.are_away = self.are_in_doubt = True
         return True
+
+    def leave(self, return_s: float | None) -> None:
+        """They go, and nothing runs, until the model is asked for; then it is there again after about so many seconds."""
+        assert not any(self.batches()), "nobody leaves who has something to do"
+        self._channels = []
+        self.are_away = self.are_in_doubt = self.are_absent = True
+        self.has_overdue = self.has_staged = False
+        self.away_since = None
+        if return_s is not None:
+            self.return_s = return_s
+
+    def expect(self) -> None:
+        """They are on their way, from now on."""
+        self.away_since = self._clock()
+
+    def absent_s(self, now: float) -> float | None:
+        """Seconds until an absent model is there again, if that is known; another load may have to end first."""
+        if self.return_s is None:
+            return None
+        return self.return_s if self.away_since is None else max(0.0, self.return_s - (now - self.away_since))
 
     def batches(self) -> Iterator[Batch]:
         """All that run or are staged."""
@@ -131,6 +156,10 @@ class Instances:
                     self.has_staged = True
                 else:
                     batch.begins = min(batch.begins, now)
+
+
+def nobody_is_told() -> None:
+    """A model that is always in memory is not asked to come."""
 
 
 def overdue_at(batch: Batch) -> float:

@@ -32,6 +32,7 @@ class Batch:
         "charged_row_s",
         "cost",
         "expected_s",
+        "gives_back",
         "has_expired",
         "padding",
         "permit",
@@ -54,6 +55,8 @@ class Batch:
         self.permit: Any = None
         self.case: Any = None
         self.has_expired = False
+        # As of wire.Run.
+        self.gives_back = False
         for ticket in tickets:
             ticket.state = State.RUNNING
             self.rows += ticket.request.rows

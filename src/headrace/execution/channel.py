@@ -21,7 +21,12 @@ from headrace.execution.wire import (
 
 
 class InFlight(Protocol):
-    """A batch the instance has been given. The channel calls one of these, once, or neither if it is lost."""
+    """A batch the instance has been given. The channel calls one of these, once, or neither if it is lost.
+
+    `gives_back` is that of wire.Run.
+    """
+
+    gives_back: bool
 
     def on_done(self, done: Done, outputs: Region) -> None:
         """The outputs lie in the region, and stay there during this call only."""
@@ -117,7 +122,7 @@ class Channel:
         slot = self._free.pop()
         self._sent += 1
         self._in_flight[self._sent] = (slot, batch)
-        run = Run(self._sent, slot, self._slots[slot][0].size, inputs, wanted, is_golden)
+        run = Run(self._sent, slot, self._slots[slot][0].size, inputs, wanted, is_golden, batch.gives_back)
         try:
             self._socket.send(encode(run))
         except OSError:

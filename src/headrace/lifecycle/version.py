@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from headrace.admission.device import Device
+from headrace.admission.instances import nobody_is_told
 from headrace.backends.registry import IN_PROCESSES
 from headrace.batching.latency import LatencyModel, cost_bucket
 from headrace.config import Settings
@@ -22,6 +25,7 @@ from headrace.events import (
     VersionChanged,
     WorkerDied,
 )
+from headrace.execution.footprint import Footprint
 from headrace.execution.linux import starved_s, usable_cores
 from headrace.execution.profiles import ProfileStore
 from headrace.execution.stamps import Stamp
@@ -43,6 +47,8 @@ Latencies = dict[int, dict[int, float]]
 """Cost of a row → rows → seconds."""
 MOST_SLOW = 10
 """Runs in a row that are far slower than such runs are, at which a version's breaker opens."""
+DEPART_S = 2.0
+"""For workers to end when their version leaves memory; then they are killed."""
 AGAIN_S, OF_LAST_LOAD = 10.0, 10
 """A load hangs, where the last one went well, when it takes so many times longer, and so many seconds at least."""
 OF_PRIORITY = {1: 4.0, 3: 0.25}
@@ -125,13 +131,18 @@ class ModelVersion:
         report: Callable[[Event], None],
         stamps: tuple[Stamp, ...] = (),
         device: Device | None = None,
+        on_gone: Callable[[], None] = nobody_is_told,
     ) -> None:
-        """`stamps` are its files as they were found; it never serves others. `device` is what its runs are on."""
+        """`stamps` are its files as they were found; it never serves others.
+
+        `device` is what its runs are on; `on_gone` hears of each process that has ended and given its memory back.
+        """
         self.source = source
         self._stamps = stamps
         self._settings = settings
         self._clock = clock
         self._report = report
+        self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
         empty = ModelSpec(source.name, source.version, "", (), ())
         self._device = device
@@ -161,6 +172,10 @@ class ModelVersion:
         self._deaths = 0
         self._load_s = 0.0
         self._crash: Crash | None = None
+        # Of its memory: whether it is brought in when it is asked for, what it takes as measured, and workers that were asked to
+        # end since it left, with the time until which they may do so by themselves.
+        self.is_on_demand = False
+        self._departing: dict[Worker, float] = {}
 
     @property
     def is_settled(self) -> bool:
@@ -169,7 +184,9 @@ class ModelVersion:
 
     @property
     def accepts(self) -> bool:
-        """Takes requests: ready, or about to be again after its worker died."""
+        """Takes requests: ready, or about to be again after its worker died, or to be brought in for them."""
+        if self.is_on_demand and self.state in {VersionState.ABSENT, VersionState.LOADING}:
+            return bool(self.pipeline.spec.inputs) and (self.transforms is None or self.transforms.was_ready)
         return self.state is VersionState.READY or (
             self.state is VersionState.RESTARTING
             and self.was_ready
@@ -205,6 +222,61 @@ class ModelVersion:
             self.transforms.start()
         self._seats[0].start()
 
+    def stay_out(self, reason: str) -> None:
+        """It is not loaded now, but brought in when it is asked for."""
+        assert not self.source.problem, "what cannot be loaded is not waited for"
+        self.is_on_demand = True
+        self._move(VersionState.ABSENT, reason)
+        self.pipeline.leave(self.reload_s)
+        if self.transforms is not None:
+            self.transforms.stay_out(reason)
+
+    def bring_in(self) -> None:
+        """Load it, or load it again."""
+        self._move(VersionState.LOADING, "")
+        self.pipeline.expect()
+        if self.transforms is not None:
+            self.transforms.bring_in()
+        for seat in self._seats:
+            seat.refusal, seat.deaths_in_a_row = "", 0
+        self._seats[0].start()
+
+    def send_away(self, reason: str) -> None:
+        """Give its memory back; it is brought in when it is asked for. Only while it has nothing to do."""
+        assert self.is_idle, "what it has accepted is answered first"
+        self.is_on_demand = True
+        self._move(VersionState.ABSENT, reason)
+        self._save_profile()
+        self.pipeline.leave(self.reload_s)
+        for seat in self._seats:
+            seat.cancel()
+            if (worker := seat.worker) is not None:
+                seat.vacate()
+                self._departing[worker] = self._clock() + DEPART_S
+                worker.stop()
+        if self._probe is not None:
+            self._probe.stop()
+            self._probe.kill()
+        if self.transforms is not None:
+            self.transforms.send_away(reason)
+
+    def know(self, profile: Profile) -> None:
+        """What was measured of it before, while it has never been in memory here."""
+        self._profile = profile
+        if profile.spec is not None and self.transforms is None and not self.pipeline.spec.inputs:
+            self.pipeline.spec = replace(profile.spec, name=self.source.name, version=self.source.version)
+            self.pipeline.latency = LatencyModel(profile.latencies)
+
+    @property
+    def footprint(self) -> Footprint | None:
+        """What it takes, as measured; None if it was not."""
+        return self._profile.footprint
+
+    @property
+    def reload_s(self) -> float | None:
+        """Seconds its last load took; None if it was never loaded."""
+        return self._load_s or self._profile.load_s or None
+
     def stop(self, error: HeadraceError | None = None) -> None:
         """Let the workers go; whoever still waits gets the error, or hears that the server exits."""
         for seat in self._seats:
@@ -223,7 +295,7 @@ class ModelVersion:
 
     def kill(self) -> None:
         """End whatever has not ended by itself."""
-        for worker in self._workers():
+        for worker in (*self._workers(), *self._departing):
             worker.kill()
         if self._probe is not None:
             self._probe.kill()
@@ -232,7 +304,7 @@ class ModelVersion:
 
     @property
     def has_processes(self) -> bool:
-        mine = bool(self._workers()) or self._probe is not None
+        mine = bool(self._workers() or self._departing) or self._probe is not None
         return mine or (self.transforms is not None and self.transforms.has_processes)
 
     @property
@@ -251,6 +323,9 @@ class ModelVersion:
         """To be called every now and then: end a worker that hangs."""
         if self.transforms is not None:
             self.transforms.watch()
+        for worker, ends_until in self._departing.items():
+            if self._clock() > ends_until:
+                worker.kill()
         self._watch_loading()
         limit_s = self._load_limit_s
         for seat in self._seats:
@@ -385,7 +460,13 @@ class ModelVersion:
         )
         transforms = Source(source.name, source.version, source.path, TRANSFORM, config=config)
         return ModelVersion(
-            transforms, self._settings, self._clock, self._on_transforms, self._stamps, self._device
+            transforms,
+            self._settings,
+            self._clock,
+            self._on_transforms,
+            self._stamps,
+            self._device,
+            self._on_gone,
         )
 
     def _on_transforms(self, event: Event) -> None:
@@ -426,9 +507,14 @@ class ModelVersion:
     def _on_exit(self, worker: Worker, death: Death) -> None:
         if worker is self._probe:
             self._probe = None
+            self._on_gone()
             if death.trace:
                 reason = f"the process that measured it {death.reason}"
                 self._crash = Crash(reason, time.time(), death.trace)
+            return
+        if worker in self._departing:
+            del self._departing[worker]
+            self._on_gone()
             return
         seat = self._seat_of(worker)
         if self.state is not VersionState.UNLOADING and (death.trace or not seat.refusal):
