@@ -5,7 +5,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from headrace.byte_sizes import byte_size
 
 MIB = 1 << 20
 DIGEST = "sha256:"
@@ -150,17 +152,18 @@ class Settings(BaseModel):
     explained_requests: int = Field(default=4096, ge=0)
     """Last requests with an id of which is kept what became of them, for `headrace explain`; 0 keeps nothing."""
 
-    memory_budget: int | None = Field(default=None, gt=0)
-    """Bytes that all models may take together; what the machine or its control group has, less a reserve, if not set."""
+    memory_budget: Annotated[int, Field(gt=0), BeforeValidator(byte_size)] | None = None
+    """Memory that all models may take together, as in 600MiB or 4GiB; what the machine or its control group has, less a
+    reserve and what others take, if not set or if that is less."""
 
     idle_timeout_s: float | None = Field(default=None, gt=0)
     """Seconds without a request after which a model that is not pinned leaves memory; never if not set."""
 
     pin: frozenset[str] = frozenset()
-    """Models that are loaded at start and never leave memory for others."""
+    """Model that is loaded at start and never leaves memory for others; repeat for each."""
 
     preload: frozenset[str] = frozenset()
-    """Models that are loaded at start before others; all that fit are, if nothing is said."""
+    """Model that is loaded at start before others; repeat for each. All that fit are, if nothing is said."""
 
     sessions_per_worker: int = Field(default=1, ge=1)
     """Small models that may share a worker process; one that ends it ends it for all of them."""

@@ -213,6 +213,13 @@ def test_shares_that_cannot_work_fail_with_the_reason(tmp_path, share, reason):
     assert f"skill.yaml:8: {reason}" in squeezed(result)
 
 
+@pytest.mark.parametrize("option", ["--pin", "--preload"])
+def test_what_is_kept_in_memory_is_a_model_that_is_there(tmp_path, option):
+    result = run(lay_out(tmp_path, FILES), option, "oris", option, "iris")
+    assert result.exit_code == 1
+    assert f"{option} is given for oris, and the models are iris, n, o, plain, tf" in result.stderr
+
+
 def test_weights_are_for_models_that_are_there(tmp_path):
     result = run(lay_out(tmp_path, FILES), "--weight", "oris=2", "--weight", "iris=2")
     assert result.exit_code == 1

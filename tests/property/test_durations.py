@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.repository.fallback_yaml import LONGEST_S, UNITS, seconds
+from headrace.repository.section import LONGEST_S, UNITS, seconds
 
 UNIT = st.sampled_from(list(UNITS))
 

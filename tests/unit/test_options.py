@@ -56,6 +56,30 @@ def test_options_are_read_as_their_fields_kind():
     assert (settings.profile_dir.name, settings.log_json, settings.host) == ("here", True, "::1")
 
 
+@pytest.mark.parametrize("field", ["pin", "preload"])
+def test_models_are_named_one_by_one(field):
+    settings = settings_of(f"--{field}", "a", f"--{field}", "b.large")
+    assert getattr(settings, field) == {"a", "b.large"}
+
+
+def test_a_memory_budget_is_an_amount_in_words():
+    assert settings_of("--memory-budget", "600MiB").memory_budget == 600 << 20
+
+
+@pytest.mark.parametrize(
+    ("given", "because"),
+    [
+        ("4 gigs", "should be bytes, as in 600MiB, 4GiB, 2.5g or 1000000, not 4 gigs"),
+        ("-1", "should be bytes"),
+        ("0", "should be greater than 0, not 0"),
+    ],
+)
+def test_an_amount_that_cannot_be_is_named_with_how_it_is_written(given, because):
+    said = " ".join(settings_of("--memory-budget", given).split())
+    assert "'--memory-budget'" in said
+    assert because in said
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

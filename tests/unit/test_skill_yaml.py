@@ -4,6 +4,7 @@ import jsonschema_rs
 import pytest
 import yaml
 
+from headrace.model_config import Residence
 from headrace.repository import skill
 from headrace.repository.skill_yaml import json_schema
 from headrace.repository.yaml_tree import read_tree
@@ -14,6 +15,7 @@ format: 1
 description: whether a customer is content
 objective: {latency_p99_ms: 60, priority: high}
 share: {weight: 2, priorities: {"1": 0.5, "2": 0.3, "3": null}, default_priority: 2}
+memory: {preload: false, idle: 10m}
 inputs:
   text: {tokenizer: tokenizer.json, max_tokens: 128, too_long: cut, tensors: {ids: tokens}}
   photo: {image: {size: [224, 224], crop: center, mean: [0.5, 0.5, 0.5], std: 0.5, scale: 1e-3}, to: pixels}
@@ -76,6 +78,7 @@ def test_every_key_of_the_format_arrives_where_the_workers_read_it(folder):
     assert (config.variants, config.variant, first.config.variant) == (("small", "large"), "large", "small")
     assert (config.latency_p99_s, config.priority, config.pads) == (0.06, 1, {"tokens": 0})
     assert (config.weight, config.default_level) == (2, 2)
+    assert config.residence == first.config.residence == Residence(is_preloaded=False, idle_s=600.0)
     assert {level: policy.share for level, policy in config.levels.items()} == {1: 0.5, 2: 0.3, 3: None}
     assert config.examples[0]["input"]["photo"] == str(folder / "a.png")
     assert config.examples[0]["answer"] == {"label": "good"}
@@ -153,7 +156,7 @@ MISTAKES = {
     ),
     "a key like no other": (
         "zzz: 1",
-        "1: zzz: unknown key; there are format, description, objective, share, inputs, outputs, variants, padding, examples, transform",
+        "1: zzz: unknown key; there are format, description, objective, share, memory, inputs, outputs, variants, padding, examples, transform",
     ),
     "a format of the future": (
         "format: 2",
@@ -202,6 +205,24 @@ MISTAKES = {
         "share: {default_priority: 1}",
         "1: share.default_priority: goes with priorities",
     ),
+    "a pinned skill that leaves": (
+        "memory:\n  pin: true\n  idle: 10m",
+        "3: memory.idle: is for what may leave, and pin is true: leave one of them out",
+    ),
+    "a pinned skill that waits to be asked": (
+        "memory: {pin: true, preload: false}",
+        "1: memory.preload: is false, and what is pinned is loaded at start: leave one of them out",
+    ),
+    "an idle time in no unit": (
+        "memory:\n  idle: 10 min",
+        "2: memory.idle: should be a duration, as in 500ms, 30s, 10m, 6h or 7d, and is 10 min",
+    ),
+    "an idle time of nothing": (
+        "memory: {idle: 0}",
+        "1: memory.idle: should be above 0 and at most 365d, and is 0",
+    ),
+    "a pin in words": ("memory: {pin: always}", "1: memory.pin: should be true or false, and is always"),
+    "a key of memory": ("memory: {pinned: true}", "1: memory.pinned: unknown key; did you mean pin?"),
     "a key of a share": ("share: {weihgt: 2}", "1: share.weihgt: unknown key; did you mean weight?"),
     "a word for a number": (
         "padding: {x: null}",
@@ -363,6 +384,16 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(folder):
         "outputs:\n  l: {labels: [a], top_k: 2}\n",
     )
     assert [line.partition(":")[0] for line in said] == ["1", "2", "4", "5", "7"]
+
+
+def test_of_a_skill_that_says_nothing_of_memory_the_server_decides(folder):
+    (source,) = sources(folder, "")
+    assert source.config.residence == Residence()
+
+
+def test_a_pinned_skill_s_variants_are_pinned_each(folder):
+    found = sources(folder, "memory: {pin: true}\nvariants: {small: {}, large: {model: large.onnx}}")
+    assert [each.config.residence for each in found] == [Residence(is_pinned=True)] * 2
 
 
 def test_shares_may_be_all_there_is_and_the_last_level_is_that_of_requests_that_name_none(folder):

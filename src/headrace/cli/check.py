@@ -12,7 +12,7 @@ from headrace.errors import ConfigurationError
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-@some_settings_options("model_name", "weights", "tenants")
+@some_settings_options("model_name", "weights", "tenants", "memory_budget", "pin", "preload")
 def command(paths: tuple[Path, ...], *, as_json: bool, **options: Any) -> None:
     """Validate models and skills without serving them.
 

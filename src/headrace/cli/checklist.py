@@ -18,7 +18,7 @@ from headrace.cli.chain import in_words
 from headrace.cli.tree import WIDTH, columns, counted
 from headrace.config import Tenant
 from headrace.messages import Shape
-from headrace.model_config import DeclaredTensor, ModelConfig, QueuePolicy, Warmup
+from headrace.model_config import DeclaredTensor, ModelConfig, QueuePolicy, Residence, Warmup
 from headrace.repository.source import Source
 
 UNSAID = ModelConfig()
@@ -90,7 +90,13 @@ def head(source: Source) -> Text:
 
 
 def details(config: ModelConfig) -> RenderableType:
-    lines = [*interface(config), *running(config), *waiting(config), *around(config)]
+    lines = [
+        *interface(config),
+        *running(config),
+        *staying(config.residence),
+        *waiting(config),
+        *around(config),
+    ]
     if not lines:
         lines = [
             ("", Text("nothing is said of it: `headrace models` loads it and shows what is found out", "dim"))
@@ -149,6 +155,17 @@ def running(config: ModelConfig) -> Iterator[Line]:
         yield "options", Text(f"{key} {value}")
     for warmup in config.warmups:
         yield "warm-up", Text(warmed(warmup))
+
+
+def staying(residence: Residence) -> Iterator[Line]:
+    """When it is in memory."""
+    if residence.is_pinned:
+        yield "memory", Text("pinned: loaded at start, and stays")
+    elif residence.is_preloaded is not None:
+        when = "at start, before others" if residence.is_preloaded else "only when it is asked for"
+        yield "memory", Text(f"loaded {when}")
+    if residence.idle_s is not None:
+        yield "memory", Text(f"leaves when nobody has asked for it for {residence.idle_s:g} s")
 
 
 def waiting(config: ModelConfig) -> Iterator[Line]:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from math import inf
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import click
 from pydantic import ValidationError
@@ -72,16 +72,26 @@ def settings_option(name: str, field: FieldInfo, text: str) -> Decorator:
     kind: Any = click.Path(path_type=Path) if kinds[0] is Path else kinds[0]
     if get_origin(field.annotation) is Literal:
         kind = click.Choice(kinds)
+    if get_origin(kind) is Annotated:
+        kind = Words(name)
     flag = f"--{name.replace('_', '-')}"
     if kinds[0] is bool and field.default:
         flag = f"{flag}/--no-{flag.removeprefix('--')}"
     return click.option(
         flag,
         default=field.default,
-        show_default=field.default is not None,
+        show_default=field.default not in (None, frozenset()),
         help=text,
+        multiple=get_origin(field.annotation) is frozenset,
         **({"is_flag": True} if kinds[0] is bool else {"type": kind}),
     )
+
+
+class Words(click.ParamType[str]):
+    """A value that its field reads from words; shown as the last word of the field's name."""
+
+    def __init__(self, field: str) -> None:
+        self.name = field.rpartition("_")[2]
 
 
 def make_settings(options: dict[str, Any]) -> Settings:
@@ -99,7 +109,8 @@ def make_settings(options: dict[str, Any]) -> Settings:
     except ValidationError as exc:
         first = exc.errors()[0]
         flag = f"--{str(first['loc'][0]).replace('_', '-')}"
-        raise click.BadParameter(f"{first['msg']}, not {first['input']}", param_hint=f"'{flag}'") from exc
+        said = first["msg"].removeprefix("Value error, ")
+        raise click.BadParameter(f"{said}, not {first['input']}", param_hint=f"'{flag}'") from exc
 
 
 def field_texts() -> dict[str, str]:

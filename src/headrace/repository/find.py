@@ -92,7 +92,12 @@ def refuse_unknown(settings: Settings, known: set[str]) -> None:
     Raises:
         ConfigurationError: there is one, with the names there are.
     """
-    for what, names in (("padding is declared", settings.pads), ("a weight is given", settings.weights)):
+    for what, names in (
+        ("padding is declared", settings.pads),
+        ("a weight is given", settings.weights),
+        ("--pin is given", settings.pin),
+        ("--preload is given", settings.preload),
+    ):
         if unknown := sorted(set(names) - known):
             raise ConfigurationError(
                 f"{what} for {', '.join(unknown)}, and the models are {', '.join(sorted(known))}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from headrace.backends.registry import BACKENDS, backend_for
-from headrace.model_config import ModelConfig, QueuePolicy
+from headrace.model_config import ModelConfig, QueuePolicy, Residence
 from headrace.repository import plain
 from headrace.repository.plain import not_there
 from headrace.repository.skill_checks import SkillFolder, find_mistakes
@@ -106,7 +106,7 @@ def config_of(place: SkillFolder, name: str, *, is_first: bool) -> ModelConfig:
     """What is said of a variant; of the skill, if its name is empty. What is asked for may fall back, and that is the first."""
     skill = place.skill
     variant = skill.variants.get(name, Variant())
-    p99_ms, share = skill.objective.latency_p99_ms, skill.share
+    p99_ms, share, memory = skill.objective.latency_p99_ms, skill.share, skill.memory
     levels = {int(level): QueuePolicy(share=part) for level, part in share.priorities.items()}
     return ModelConfig(
         max_batch_size=variant.max_batch_size,
@@ -127,6 +127,7 @@ def config_of(place: SkillFolder, name: str, *, is_first: bool) -> ModelConfig:
         may_degrade=skill.degrade != "none",
         is_idempotent=skill.idempotent,
         finite_outputs=skill.finite_outputs,
+        residence=Residence(memory.pin, memory.preload, memory.idle),
     )
 
 

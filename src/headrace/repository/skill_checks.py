@@ -18,6 +18,7 @@ from headrace.repository.skill_yaml import (
     CategoryFeature,
     ImageInput,
     ImageSteps,
+    Memory,
     Output,
     RecordInput,
     Share,
@@ -65,6 +66,7 @@ def find_mistakes(place: SkillFolder) -> list[Mistake]:
     place.code = read_code(place.folder / TRANSFORM)
     found = [
         *below(("share",), share_mistakes(place.skill.share)),
+        *below(("memory",), memory_mistakes(place.skill.memory)),
         *input_mistakes(place),
         *target_mistakes(place.skill),
         *transform_mistakes(place),
@@ -96,6 +98,14 @@ def share_mistakes(share: Share) -> Iterator[Wrong]:
         yield ("default_priority",), "goes with priorities: add them, as in priorities: {1: 0.5, 2: null}"
     elif default is not None and default not in levels:
         yield ("default_priority",), f"is {default}, and the levels are {', '.join(map(str, levels))}"
+
+
+def memory_mistakes(memory: Memory) -> Iterator[Wrong]:
+    """What is pinned is there from the start and stays."""
+    if memory.pin and memory.idle is not None:
+        yield ("idle",), "is for what may leave, and pin is true: leave one of them out"
+    if memory.pin and memory.preload is False:
+        yield ("preload",), "is false, and what is pinned is loaded at start: leave one of them out"
 
 
 def input_mistakes(place: SkillFolder) -> Iterator[Wrong]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from headrace.repository.fallback_yaml import FallbackSection
-from headrace.repository.section import Name, Number, Section
+from headrace.repository.section import Duration, Name, Number, Section
 
 FORMAT = 1
 INPUT_KINDS = ("tokenizer", "image", "bytes", "record", "value", "tensor")
@@ -71,6 +71,19 @@ class Share(Section):
 
     default_priority: int | None = Field(default=None, ge=1)
     """Level of requests that name none; the last if left out."""
+
+
+class Memory(Section):
+    """When its models are in memory, where there is not enough for all; variants are, each for itself."""
+
+    pin: bool = False
+    """true: loaded at start, and never made to leave for others."""
+
+    preload: bool | None = None
+    """true: loaded at start, before others; false: only when it is asked for; at start if there is room, if left out."""
+
+    idle: Duration | None = Field(default=None, examples=["10m"])
+    """How long nobody asks for it until it leaves, as in 30s, 10m or 6h; as the server has it if left out."""
 
 
 class TextTensors(Section):
@@ -343,6 +356,9 @@ class SkillFile(Section):
 
     share: Share = Share()
     """Who gets the machine when not everybody can have it."""
+
+    memory: Memory = Memory()
+    """When it is in memory, where there is not enough for all."""
 
     inputs: dict[Name, Input] = {}
     """What callers send, by the names they use; model inputs that nobody mentions are tensors."""
