@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from headrace.lifecycle.state import VersionState
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
@@ -68,6 +70,11 @@ class ModelMemory:
     priority: float | None
     evictions: int
     reason: str
+
+    @property
+    def is_resident(self) -> bool:
+        """Its part is reserved: it is in memory, or on its way in or out."""
+        return self.state not in (VersionState.ABSENT, VersionState.UNAVAILABLE)
 
 
 @dataclass(frozen=True, slots=True)

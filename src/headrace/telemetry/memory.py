@@ -2,10 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from headrace.events import RequestsAbsent, VersionEvicted, VersionLoaded
+
+if (
+    TYPE_CHECKING
+):  # for an annotation only: telemetry is told what there is, and imports nothing of who tells it
+    from headrace.lifecycle.memory_view import MemoryView
 
 LABELS = ("skill", "version")
 ABSENT, EVICTIONS, LOADS = "inference_absent_requests", "inference_evictions", "inference_loads"
@@ -14,6 +20,16 @@ COUNTERS = {
     EVICTIONS: "Times that the model had to leave memory.",
     LOADS: "Times that the model came into memory, by cause: start, asked, again.",
 }
+BYTES, OF_MODEL = "inference_memory_bytes", "inference_model_memory_bytes"
+RESIDENT, RELOAD = "inference_model_resident", "inference_reload_seconds"
+GAUGES = {
+    BYTES: "Of a device's memory, by kind: total, reserve, external, budget, resident, scratch, used.",
+    OF_MODEL: "Of a model, by kind: resident and scratch are reserved for it, used is what its workers have; 0 while absent.",
+    RESIDENT: "1 while the model is in memory, or on its way in or out.",
+    RELOAD: "Seconds that the model's last load took.",
+}
+DEVICE_KINDS = ("total", "reserve", "external", "budget", "resident", "scratch", "used")
+MODEL_KINDS = ("resident", "scratch", "used")
 
 
 class Counts:
@@ -45,3 +61,22 @@ class Counts:
             for key, count in counts.items():
                 family.add_metric(list(key), count)
             yield family
+
+
+def gauges(view: "MemoryView | None") -> Iterator[Metric]:
+    """What there is of memory now; without samples where nobody can tell."""
+    devices = GaugeMetricFamily(BYTES, GAUGES[BYTES], labels=("device", "kind"))
+    for device in view.devices if view else ():
+        for kind in DEVICE_KINDS:
+            devices.add_metric([device.device, kind], float(getattr(device, kind)))
+    models = GaugeMetricFamily(OF_MODEL, GAUGES[OF_MODEL], labels=(*LABELS, "kind"))
+    resident = GaugeMetricFamily(RESIDENT, GAUGES[RESIDENT], labels=LABELS)
+    reload_s = GaugeMetricFamily(RELOAD, GAUGES[RELOAD], labels=LABELS)
+    for each in view.models if view else ():
+        key = [each.name, each.version]
+        for kind in MODEL_KINDS:
+            models.add_metric([*key, kind], float(getattr(each, kind) if each.is_resident else 0))
+        resident.add_metric(key, float(each.is_resident))
+        if each.reload_s is not None:
+            reload_s.add_metric(key, each.reload_s)
+    yield from (devices, models, resident, reload_s)

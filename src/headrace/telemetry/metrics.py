@@ -8,6 +8,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -38,6 +39,9 @@ from headrace.events import (
 from headrace.telemetry import memory, triton
 from headrace.telemetry.device_time import DeviceTime, Share
 from headrace.telemetry.statistics import Statistics
+
+if TYPE_CHECKING:  # for an annotation only, as in memory.py
+    from headrace.lifecycle.memory_view import MemoryView
 
 LABELS = ("skill", "version")
 NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
@@ -75,6 +79,7 @@ GAUGES = {
     **VERSION_GAUGES,
     BREAKER: "1 for the state that the circuit breaker is in, 0 for the others.",
     LOOP_LAG: "How late the gateway's loop was when it was last looked at.",
+    **memory.GAUGES,
 }
 OPEN = "open"
 BREAKER_STATES = ("closed", OPEN, "half_open", "forced_open", "forced_closed")
@@ -146,6 +151,7 @@ class Metrics:
         statistics: Statistics | None = None,
         loop_lag_s: Callable[[], float] = float,
         tenants: Iterable[str] = (),
+        memory_view: Callable[[], "MemoryView | None"] = lambda: None,
     ) -> None:
         """What gives the figures that are not counted here.
 
@@ -154,8 +160,10 @@ class Metrics:
             statistics: gives the totals under Triton's names; None leaves these metrics out.
             loop_lag_s: gives seconds that the gateway's loop was late.
             tenants: names that are always counted by themselves.
+            memory_view: gives what there is of memory, None if nobody can tell.
         """
         self._waiting = waiting
+        self._memory_view = memory_view
         self._loop_lag_s = loop_lag_s
         self._tenants = tuple(tenants)
         self._statistics = statistics
@@ -232,6 +240,7 @@ class Metrics:
                     breakers.add_metric([model, version, state], float(state == present))
         yield from (*gauges, breakers)
         yield GaugeMetricFamily(LOOP_LAG, GAUGES[LOOP_LAG], value=self._loop_lag_s())
+        yield from memory.gauges(self._memory_view())
 
     def _counters(self) -> Iterator[Metric]:
         outcomes = counter("inference_requests", "outcome")

@@ -13,7 +13,7 @@ LABELS = ("model", "version")
 REJECTED, CANCELED, BACKEND, OTHER = "REJECTED", "CANCELED", "BACKEND", "OTHER"
 REASONS = {
     **dict.fromkeys(("queue_full", "overloaded", "deadline_infeasible", "gateway_busy"), REJECTED),
-    **dict.fromkeys(("timeout", "deadline_exceeded"), REJECTED),
+    **dict.fromkeys(("timeout", "deadline_exceeded", "model_absent", "no_room"), REJECTED),
     "dropped": CANCELED,
     **dict.fromkeys(("inference_failed", "worker_lost", "invalid_request", "invalid_item"), BACKEND),
 }
