@@ -16,7 +16,11 @@ REASONS = {
     "overload": [errors.Overloaded("full", 1.0), LATE, errors.QueueFull("m", "9 bytes")],
     "deadline": [errors.RequestTimeout(), errors.DeadlineExceeded(), LATE],
     "breaker": [OPEN],
-    "loading": [errors.NotReady("m", "1", "it loads")],
+    "loading": [
+        errors.NotReady("m", "1", "it loads"),
+        errors.ModelAbsent("m", "1", 1.2, 0.5),
+        errors.NoRoom("m", "1", "it needs more", None),
+    ],
     "error": [FAILED, errors.WorkerLost("m"), errors.TookTooLong("m")],
 }
 NEVER = [

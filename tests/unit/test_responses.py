@@ -9,6 +9,8 @@ from headrace.errors import (
     DeadlineInfeasible,
     GatewayBusy,
     InvalidRequest,
+    ModelAbsent,
+    NoRoom,
     NotReady,
     Overloaded,
     QueueFull,
@@ -55,6 +57,39 @@ def test_an_open_circuit_says_when_it_is_tried_again_and_is_no_overload():
 
 def test_a_breaker_that_waits_for_a_worker_does_not_ask_to_be_asked_at_once():
     assert written(CircuitOpen("m", "its worker ended", 0.0))[2]["retry_after_ms"] == 1000
+
+
+def test_a_request_that_cannot_wait_for_its_model_hears_when_it_will_be_there():
+    status, headers, content = written(ModelAbsent("m", "1", 1.2, 0.5), drawn=0.5, refuse_with=429)
+    assert status == 503
+    assert (headers["x-reject-reason"], headers["retry-after"]) == ("model-absent", "2")
+    assert (content["code"], content["retry_after_ms"]) == ("model_absent", 1350)
+    assert content["error"] == (
+        "model 'm' version 1 is not in memory; it is loaded in about 1.2 s, and 500 ms are allowed: "
+        "ask again, or give it a longer deadline"
+    )
+
+
+def test_of_a_model_that_was_never_loaded_nobody_says_how_long_it_takes():
+    _, headers, content = written(ModelAbsent("m", "1", None, 0.5))
+    assert headers["retry-after"] == "1"
+    assert "it is being loaded, and 500 ms are allowed" in content["error"]
+
+
+def test_where_memory_is_lacking_for_now_it_is_said_when_to_ask_again():
+    status, headers, content = written(NoRoom("m", "1", "it needs 2 GiB, and 1 GiB is free", 7.2))
+    assert status == 503
+    assert (headers["x-reject-reason"], headers["retry-after"]) == ("no-room", "8")
+    assert content["retry_after_ms"] == 7200
+    assert content["error"].endswith("version 1: it needs 2 GiB, and 1 GiB is free")
+
+
+def test_nobody_is_asked_to_come_again_for_what_never_fits():
+    status, headers, content = written(NoRoom("m", "1", "it needs 2 GiB, and the budget is 1 GiB", None))
+    assert status == 503
+    assert headers["x-reject-reason"] == "no-room"
+    assert "retry-after" not in headers
+    assert "retry_after_ms" not in content
 
 
 @pytest.mark.parametrize(
