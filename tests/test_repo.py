@@ -27,6 +27,7 @@ OTHERS = sorted(
 POLICIES = (
     "batching/policy.py",
     "batching/latency.py",
+    "batching/golden_point.py",
     "admission/forecast.py",
     "admission/gate.py",
     "admission/lag.py",

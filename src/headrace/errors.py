@@ -3,6 +3,7 @@
 HeadraceError
 ├── InvalidRequest            the sender has to change the request
 │   ├── RequestTooLarge       more bytes than the server accepts
+│   ├── TooLargeForMemory     more rows than the model can have memory for
 │   ├── UnsupportedMediaType  a body of a kind that the skill does not take
 │   └── InvalidItem           understood, and the model can do nothing with what it holds
 │       └── PoisonedRequest   runs failed with it, and went well without it
@@ -43,6 +44,8 @@ import copyreg
 from collections.abc import Mapping
 from typing import ClassVar
 
+MEGABYTE = 1e6
+
 
 class HeadraceError(Exception):
     """Base of all errors headrace raises on purpose. `numbers`: what decided, by name, for whoever asks why."""
@@ -71,6 +74,21 @@ class RequestTooLarge(InvalidRequest):
             f"request JSON size of {size} bytes exceeds the maximum allowed input size of {limit} bytes. "
             "Use --http-max-input-size to increase the limit."
         )
+
+
+class TooLargeForMemory(InvalidRequest):
+    """A run of the request's rows would take more memory than the model may ever have; they cannot be run in parts."""
+
+    code = "too_large_for_memory"
+
+    def __init__(self, name: str, rows: int, needed: int, allowed: int, most: int) -> None:
+        """Bytes of the run's activations, and of what is allowed; `most` rows of this size would fit."""
+        advice = f"send at most {most} of them in a request" if most else "send a smaller one"
+        super().__init__(
+            f"a run of {rows} such row{'' if rows == 1 else 's'} takes about {needed / MEGABYTE:.1f} MB of memory beside the "
+            f"weights of model '{name}', and {allowed / MEGABYTE:.1f} MB can be had: {advice}, or raise --memory-budget"
+        )
+        self.numbers = {"rows": rows, "needed_bytes": needed, "allowed_bytes": allowed, "rows_that_fit": most}
 
 
 class UnsupportedMediaType(InvalidRequest):

@@ -17,9 +17,11 @@ from headrace.admission.entrance import Entrance
 from headrace.admission.forecast import Arrival, Pace
 from headrace.admission.instances import Instances, overdue_at, too_slow_s
 from headrace.admission.outlook import Outlook
+from headrace.admission.room import Room
 from headrace.batching.assemble import failures, has_rows, place_inputs, read_outputs
 from headrace.batching.batch import Batch
 from headrace.batching.fairness import FlowOrder, shares
+from headrace.batching.golden_point import Bound, GoldenPoint
 from headrace.batching.latency import LatencyModel
 from headrace.batching.policy import (
     Candidates,
@@ -43,6 +45,7 @@ from headrace.errors import (
 from headrace.events import BatchDone, Event, RequestsDropped, RequestsFailed
 from headrace.execution.arena import Region
 from headrace.execution.channel import Instance
+from headrace.execution.footprint import Footprint
 from headrace.execution.wire import Done, Failed
 from headrace.faults.breaker import Breaker, BreakerState, Outcome
 from headrace.faults.guard import NO_DOUBT, Guard, Trust
@@ -160,6 +163,31 @@ class Pipeline:
     def breaker(self) -> Breaker | None:
         """To be looked at; None where there is none."""
         return self._guard.breaker
+
+    @property
+    def golden_point(self) -> GoldenPoint:
+        """Rows of a batch now, of those rows that take longest, and why no more."""
+        return self._outlook.golden_point(self._outlook.latency.longest_cost or 0)
+
+    @property
+    def memory_cap(self) -> int:
+        """Rows that memory allows in such a batch; 0 where it sets no bound."""
+        point = self.golden_point
+        rows = point.allowed[Bound.MEMORY]
+        return rows if rows < point.allowed[Bound.ROWS] else 0
+
+    def bound_memory(self, footprint: Footprint | None, nbytes: int | None, alone: int | None = None) -> None:
+        """From now on runs take no more than this; what runs already does.
+
+        Args:
+            footprint: what is known of the model; None, or with no peaks, bounds nothing.
+            nbytes: for the activations of a batch; None for no bound.
+            alone: for a request that alone has more rows than fit into that; as much if it is not given.
+        """
+        self._outlook.room = None
+        if footprint is not None and footprint.peaks and nbytes is not None:
+            self._outlook.room = Room(footprint, nbytes, max(nbytes, alone or 0))
+        self._learn()
 
     def force_breaker(self, state: BreakerState | None) -> None:
         """The operator's word: FORCED_OPEN, FORCED_CLOSED, or None for by itself again."""
@@ -592,11 +620,17 @@ class Pipeline:
         batch.gives_back = batch.gives_back or self.gives_back
         if self._token is not None and asked_s is not None:
             self._token.charge(batch.expected_s - asked_s)  # fewer rows go than leave was asked for
+        if self._outlook.room is not None and len(tickets) == 1:
+            # Its rows cannot be run in parts. Several tickets were taken by what fits.
+            too_large = self._outlook.room.refusal(self.spec.name, batch.cost, batch.rows)
+            if too_large is not None:
+                self._withdraw(batch)
+                self.refuse(tickets, too_large)
+                return
         try:
             placed = place_inputs(self.spec, tickets, batch.rows, channel.inputs())
         except (MemoryError, OSError, ValueError) as exc:
-            self._clear(batch)
-            self._guard.lost(batch, Outcome.EXCLUDED, self._clock())
+            self._withdraw(batch)
             self.retry_or_refuse(tickets, InferenceFailed(f"the batch cannot be laid out: {exc}"))
             return
         if tickets[0].request.group.edges:
@@ -630,7 +664,7 @@ class Pipeline:
         if self.batches_done % EXPLORE_EVERY:
             return cap
         # A size once measured beside somebody's noise would be shunned for ever if it were never tried again.
-        return min(2 * cap, outlook.within(cost, outlook.limit))
+        return min(2 * cap, outlook.most(cost))
 
     def _may_send(self, channel: Instance, candidates: Candidates, rows: int, cap: int, now: float) -> bool:
         """Whether so many rows go now: an idle instance takes what waits, if it has the device's leave."""
@@ -721,6 +755,12 @@ class Pipeline:
                 ticket.state = State.WAITING
                 self._queue.add(ticket)
         self.wake()
+
+    def _withdraw(self, batch: Batch) -> None:
+        """It is not run after all, and that is nobody's fault."""
+        self._clear(batch)
+        self._account(batch, 0.0)
+        self._guard.lost(batch, Outcome.EXCLUDED, self._clock())
 
     def _clear(self, batch: Batch) -> None:
         """A suspect did no harm: the others may go on."""

@@ -111,6 +111,10 @@ class Entrance:
             self._outlook.allowed.observe(arrival.target - arrival.arrived, now)
         if self._guard.is_wary and (refusal := self._guard.refusal(None)) is not None:
             return refusal
+        if (room := self._outlook.room) is not None:
+            too_large = room.refusal(self._name, arrival.cost, arrival.rows)
+            if too_large is not None:
+                return too_large
         if self._instances.are_absent:
             return self._refusal_while_absent(arrival, now)
         if self._instances.are_away:

@@ -1,13 +1,15 @@
-"""What is known of how long a model's runs take, in the forms that admission and dispatch ask for. Knows no clock.
+"""What is known of how long a model's runs take, and of the memory they may take, as admission and dispatch ask for it.
 
-What is worked out from l(b) holds until `learn` is called, after a run; between two runs it is looked up.
+What is worked out from l(b) holds until `learn` is called, after a run; between two runs it is looked up. Knows no clock.
 """
 
 from collections.abc import Callable
 from functools import partial
 
 from headrace.admission.forecast import Pace
-from headrace.batching.latency import ENOUGH, LatencyModel
+from headrace.admission.room import Room
+from headrace.batching.golden_point import ENOUGH, Bound, GoldenPoint, golden_point, longest_run_s
+from headrace.batching.latency import LatencyModel
 from headrace.batching.policy import OF_TIGHTEST, Tightest, longest_rows
 
 
@@ -19,6 +21,7 @@ class Outlook:
         pace: how runs follow each other.
         allowed: the shortest time that a request was allowed lately.
         tight: the shortest objective of requests that go before others of the model.
+        room: memory that runs may take; None where that bounds nothing.
         limit: rows of different requests that may share a run.
         full: rows that are worth a batch, of those that take longest.
         row_s, alone_s, base_s: seconds that each waiting row adds, each waiting request that travels alone, and that come
@@ -33,6 +36,7 @@ class Outlook:
         self.pace = Pace()
         self.allowed = Tightest()
         self.tight = Tightest()
+        self.room: Room | None = None
         self.limit = self.full = 1
         self.row_s = self.base_s = self.alone_s = 0.0
         self._uppers: dict[tuple[int, int], float] = {}
@@ -68,26 +72,41 @@ class Outlook:
         return found
 
     def cap(self, cost: int, enough: float = ENOUGH) -> int:
-        """Rows worth a batch; with `enough` 1, those of the best throughput."""
+        """Rows of a batch: those of the golden point; with `enough` 1, of the best throughput that is allowed."""
         found = self._caps.get((cost, enough))
         if found is None:
-            found = self.within(cost, self.latency.best_rows(cost, self.limit, enough))
-            self._caps[cost, enough] = found
+            found = self._caps[cost, enough] = self.golden_point(cost, enough).rows
         return found
+
+    def golden_point(self, cost: int, enough: float = ENOUGH) -> GoldenPoint:
+        """Where the cap comes from. The model's own objective is not among it: decisions/0017 says why."""
+        return golden_point(
+            {
+                Bound.ROWS: self.limit,
+                Bound.MEMORY: self._in_memory(cost),
+                Bound.OBJECTIVE: self._in_nobodys_way(cost),
+                Bound.THROUGHPUT: self.latency.best_rows(cost, self.limit, enough),
+            }
+        )
+
+    def most(self, cost: int) -> int:
+        """Rows that are allowed in a batch, whether or not they are worth it."""
+        return min(self._in_memory(cost), self._in_nobodys_way(cost))
 
     def row_seconds(self, cost: int) -> float:
         """Seconds of the device that a row takes in a batch worth it."""
         cap = self.cap(cost)
         return self.upper(cost, cap) / cap
 
-    def within(self, cost: int, rows: int) -> int:
-        """So many rows, or as many as are not in the way of a tight objective."""
+    def _in_memory(self, cost: int) -> int:
+        return self.limit if self.room is None else self.room.rows(cost, self.limit)
+
+    def _in_nobodys_way(self, cost: int) -> int:
+        """Rows whose run is not in the way of a tight objective beside it."""
         if self._limit_s is None:
-            return rows
-        shortest_s = self.upper(cost, 1)
-        # What cannot be kept is not worth all of the throughput.
-        limit_s = self._limit_s if shortest_s <= self._limit_s else 2 * shortest_s
-        return longest_rows(limit_s, partial(self.upper, cost), rows)
+            return self.limit
+        limit_s = longest_run_s(self._limit_s, self.upper(cost, 1))
+        return longest_rows(limit_s, partial(self.upper, cost), self.limit)
 
     def is_late(self, rows: int, alone: int, allowed_s: float) -> bool:
         """Whether a request might not be answered in so many seconds, behind all that waits; costs next to nothing."""

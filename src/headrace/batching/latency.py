@@ -11,6 +11,7 @@ from functools import lru_cache
 from math import log
 from statistics import median
 
+from headrace.batching.golden_point import ENOUGH, worth_rows
 from headrace.messages import BUCKET_RATIO
 
 KEPT = 16
@@ -21,10 +22,6 @@ QUANTILE, STEP = 0.95, 0.02
 LEAST_FACTOR, MOST_FACTOR = 1.05, 2.0
 """The factor comes down twenty times slower than it went up: a bad minute must not be believed for an hour."""
 SHORTEST_S = 1e-9
-WORTH_CAPPING_S = 1e-3
-"""Shorter runs are not capped by throughput: the gateway's work a batch would outweigh what is won."""
-ENOUGH = 0.95
-"""The cap is the smallest batch with so much of the best throughput seen."""
 
 Curve = list[tuple[float, float]]  # (rows, seconds), both growing
 
@@ -70,25 +67,11 @@ class LatencyModel:
         return None if predicted is None else predicted * self._factor
 
     def best_rows(self, cost: int, limit: int, enough: float = ENOUGH) -> int:
-        """Rows worth a batch: more would take longer and bring next to nothing.
-
-        Args:
-            cost: of a row.
-            limit: no more than this.
-            enough: the smallest batch with so much of the best throughput is chosen; 1 for the best itself.
-        """
+        """Rows of that cost worth a batch, as of worth_rows; the limit while nothing is known."""
         bucket = self._nearest(cost)
         if bucket is None:
             return limit
-        curve = self._curve(bucket)
-        if curve[-1][1] < WORTH_CAPPING_S:
-            return limit
-        throughputs = [rows / seconds for rows, seconds in curve]
-        best = max(throughputs)
-        if throughputs[-1] == best and (len(curve) == 1 or throughputs[-2] < enough * best):
-            return min(limit, 2 * round(curve[-1][0]))  # it still grows: try more
-        chosen = next(at for at, each in enumerate(throughputs) if each >= enough * best)
-        return min(limit, max(1, round(curve[chosen][0])))
+        return worth_rows(self._curve(bucket), limit, enough)
 
     @property
     def longest_cost(self) -> int | None:

@@ -6,6 +6,7 @@ HTTP_STATUS: dict[type[errors.HeadraceError], int] = {
     errors.HeadraceError: 500,
     errors.InvalidRequest: 400,
     errors.RequestTooLarge: 400,
+    errors.TooLargeForMemory: 413,
     errors.UnsupportedMediaType: 415,
     errors.InvalidItem: 422,
     errors.PoisonedRequest: 422,

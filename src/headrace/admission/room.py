@@ -1,0 +1,52 @@
+"""How many rows fit into the memory that a model's runs may take. Pure, but for what it remembers."""
+
+from headrace.errors import TooLargeForMemory
+from headrace.execution.footprint import Footprint
+
+MOST_KNOWN = 1024
+"""Sizes that are remembered: where nothing is padded, every length is another."""
+
+
+class Room:
+    """Of one model, for as long as neither its footprint nor what it may take changes.
+
+    Attributes:
+        footprint: what is known of what runs take.
+        nbytes: for the activations of a batch.
+        alone: for those of a request with more rows than fit into that, which runs alone.
+    """
+
+    def __init__(self, footprint: Footprint, nbytes: int, alone: int) -> None:
+        self.footprint = footprint
+        self.nbytes, self.alone = nbytes, alone
+        # Whoever was loaded has run one row of these, whatever is estimated of it.
+        self._loaded_with = min(footprint.peaks, default=0)
+        # The mutable state, what was worked out: rows that fit, by cost and the most that was asked for; bytes that
+        # requests take which run alone, by cost and rows.
+        self._rows: dict[tuple[int, int], int] = {}
+        self._needed: dict[tuple[int, int], int] = {}
+
+    def rows(self, cost: int, most: int) -> int:
+        """Rows of a batch that fit, up to so many; at least 1."""
+        found = self._rows.get((cost, most))
+        if found is None:
+            found = max(1, self.footprint.rows_within(cost, self.nbytes, most))
+            remember(self._rows, (cost, most), found)
+        return found
+
+    def refusal(self, name: str, cost: int, rows: int) -> TooLargeForMemory | None:
+        """Why a request of so many rows can never be run, not even alone; None if it can."""
+        needed = self._needed.get((cost, rows))
+        if needed is None:
+            needed = self.footprint.activations(cost, rows)
+            remember(self._needed, (cost, rows), needed)
+        if needed <= self.alone or (rows <= 1 and cost <= self._loaded_with):
+            return None
+        fitting = self.footprint.rows_within(cost, self.alone, rows)
+        return TooLargeForMemory(name, rows, needed, self.alone, fitting)
+
+
+def remember(known: dict[tuple[int, int], int], key: tuple[int, int], value: int) -> None:
+    if len(known) >= MOST_KNOWN:
+        known.clear()
+    known[key] = value
