@@ -77,6 +77,8 @@ def ticket(
 
 NO_ROWS = np.zeros((0, WIDTH), FP32)
 """What a golden run is given."""
+REBUILD = np.zeros((0, WIDTH), FP32)
+"""The same when a session is to be opened anew."""
 
 
 class PuppetChannel:
@@ -90,7 +92,8 @@ class PuppetChannel:
         self._in_flight: dict[int, tuple[int, InFlight, np.ndarray]] = {}
         self._sent = 0
         self.is_closed = False
-        self.golden_runs = 0
+        self.golden_runs = self.rebuilds = 0
+        self.gave_back: list[bool] = []  # whether it was told to give back, batch by batch
         self.given: list[list[float]] = []  # the first element of each row, batch by batch
         self.begun: list[list[float]] = []  # the same of those it ran, or was running when it was lost
 
@@ -116,12 +119,24 @@ class PuppetChannel:
         rows = self._slots[slot][0].array(FP32, where.shape, where.offset, where.nbytes // FP32.itemsize)
         self._in_flight[self._sent] = (slot, batch, rows)
         self.given.append(rows[:, 0].tolist())
+        self.gave_back.append(batch.gives_back)
 
     def send_golden(self, batch: InFlight) -> None:
         assert self.credits, "a batch is sent only with a credit"
         self._sent += 1
         self._in_flight[self._sent] = (self._free.pop(), batch, NO_ROWS)
         self.golden_runs += 1
+
+    def send_rebuild(self, batch: InFlight) -> None:
+        assert self.credits, "a batch is sent only with a credit"
+        self._sent += 1
+        self._in_flight[self._sent] = (self._free.pop(), batch, REBUILD)
+        self.rebuilds += 1
+
+    @property
+    def is_rebuild_next(self) -> bool:
+        """What ends next is its session's being opened anew: by finish_golden, as nothing is placed, or by fail."""
+        return self._in_flight[min(self._in_flight)][2] is REBUILD
 
     @property
     def is_golden_next(self) -> bool:
@@ -171,11 +186,18 @@ class PuppetChannel:
         batch.on_done(Done(number, outputs.size, placed, started, started, ended, ended, failed), outputs)
         self._free.append(slot)
 
-    def fail(self, reason: str = "told to fail", *, is_input: bool = False, is_output: bool = False) -> None:
+    def fail(
+        self,
+        reason: str = "told to fail",
+        *,
+        is_input: bool = False,
+        is_output: bool = False,
+        is_memory: bool = False,
+    ) -> None:
         """The oldest batch made the backend raise."""
         number, slot, batch, _ = self._take()
         self._on_credit()
-        batch.on_failed(Failed(number, reason, is_input, is_output=is_output))
+        batch.on_failed(Failed(number, reason, is_input, is_output=is_output, is_memory=is_memory))
         self._free.append(slot)
 
     def close(self) -> list[InFlight]:
@@ -244,9 +266,9 @@ class Path:
         self.channels.remove(channel)
         self.pipeline.detach([channel])
 
-    def lose_worker(self, *, is_own_doing: bool = False) -> None:
+    def lose_worker(self, *, is_own_doing: bool = False, is_memory: bool = False) -> None:
         """It died: as the supervisor tells the pipeline."""
-        self.pipeline.detach(self.channels, is_own_doing=is_own_doing)
+        self.pipeline.detach(self.channels, is_own_doing=is_own_doing, is_memory=is_memory)
         self.channels = []
 
     def submit(

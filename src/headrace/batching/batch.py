@@ -29,14 +29,17 @@ class Batch:
         "_owner",
         "begins",
         "case",
+        "channel",
         "charged_row_s",
         "cost",
         "expected_s",
         "gives_back",
         "has_expired",
+        "is_rebuild",
         "padding",
         "permit",
         "rows",
+        "splits",
         "tickets",
     )
 
@@ -56,7 +59,10 @@ class Batch:
         self.case: Any = None
         self.has_expired = False
         # As of wire.Run.
-        self.gives_back = False
+        self.gives_back = self.is_rebuild = False
+        # Whom it was given to; and how often what its tickets were in has failed for want of memory.
+        self.channel: Any = None
+        self.splits = 0
         for ticket in tickets:
             ticket.state = State.RUNNING
             self.rows += ticket.request.rows
@@ -64,7 +70,7 @@ class Batch:
     @property
     def is_golden(self) -> bool:
         """It is nobody's: the worker runs its own golden inputs."""
-        return not self.tickets
+        return not self.tickets and not self.is_rebuild
 
     def wanted(self) -> tuple[int, ...]:
         """Positions of the outputs that any ticket asks for."""

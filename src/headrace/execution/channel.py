@@ -49,6 +49,7 @@ class Instance(Protocol):
     def inputs(self) -> Region: ...
     def send(self, batch: InFlight, inputs: tuple[Placed, ...], wanted: tuple[int, ...]) -> None: ...
     def send_golden(self, batch: InFlight) -> None: ...
+    def send_rebuild(self, batch: InFlight) -> None: ...
     def close(self) -> list[InFlight]: ...
 
 
@@ -82,18 +83,19 @@ class Channel:
         self._in_flight: dict[int, tuple[int, InFlight]] = {}
         self._free = list(range(SLOTS))
         self._sent = 0
+        self._has_ended = False
         self.done = 0
         self._loop.add_reader(self._socket.fileno(), self._read)
 
     @property
     def credits(self) -> int:
         """Batches that may be sent now."""
-        return CREDITS - len(self._in_flight)
+        return 0 if self._has_ended else CREDITS - len(self._in_flight)
 
     @property
     def is_idle(self) -> bool:
-        """Nothing is in flight."""
-        return not self._in_flight
+        """Nothing is in flight, and something could be."""
+        return not self._in_flight and not self._has_ended
 
     def in_flight(self) -> list[InFlight]:
         """What the instance has been given and not answered, oldest first."""
@@ -111,6 +113,10 @@ class Channel:
         """Have the worker run its golden inputs. Only with a credit."""
         self._send(batch, (), (), is_golden=True)
 
+    def send_rebuild(self, batch: InFlight) -> None:
+        """Have the worker open its model anew. Only with a credit."""
+        self._send(batch, (), (), is_rebuild=True)
+
     def _send(
         self,
         batch: InFlight,
@@ -118,16 +124,25 @@ class Channel:
         wanted: tuple[int, ...],
         *,
         is_golden: bool = False,
+        is_rebuild: bool = False,
     ) -> None:
         slot = self._free.pop()
         self._sent += 1
         self._in_flight[self._sent] = (slot, batch)
-        run = Run(self._sent, slot, self._slots[slot][0].size, inputs, wanted, is_golden, batch.gives_back)
+        size = self._slots[slot][0].size
+        run = Run(self._sent, slot, size, inputs, wanted, is_golden, batch.gives_back, is_rebuild)
         try:
             self._socket.send(encode(run))
         except OSError:
             # The worker is gone: its end is noticed by the supervisor, which then asks for what was in flight.
             self._stop_reading()
+
+    def end(self) -> bool:
+        """The instance has ended: read what it had answered, send nothing any more. True if it was in the middle of something."""
+        self._has_ended = True
+        while self._in_flight and self._read():
+            pass
+        return bool(self._in_flight)
 
     def close(self) -> list[InFlight]:
         """End the instance; returns what it will not answer any more, oldest first. Again: nothing.
@@ -136,8 +151,7 @@ class Channel:
         """
         if self._socket.fileno() < 0:
             return []
-        while self._in_flight and self._read():
-            pass  # what it had answered before it ended
+        self.end()
         lost = self.in_flight()
         self._in_flight.clear()
         self._stop_reading()

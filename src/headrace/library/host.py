@@ -125,6 +125,9 @@ class FunctionChannel:
     def send_golden(self, batch: InFlight) -> None:
         raise NotImplementedError("a function has no golden inputs")
 
+    def send_rebuild(self, batch: InFlight) -> None:
+        raise NotImplementedError("a function has no session")
+
     def close(self) -> list[InFlight]:
         return []
 
