@@ -1,7 +1,7 @@
 import pytest
 
+from headrace.batching.golden_point import ENOUGH
 from headrace.batching.latency import (
-    ENOUGH,
     LEAST_FACTOR,
     REFIT_AFTER,
     LatencyModel,
