@@ -48,7 +48,9 @@ from headrace.execution.channel import Instance
 from headrace.execution.footprint import Footprint
 from headrace.execution.wire import Done, Failed
 from headrace.faults.breaker import Breaker, BreakerState, Outcome
-from headrace.faults.guard import NO_DOUBT, Guard, Trust
+from headrace.faults.guard import EXCLUDED, NO_DOUBT, Guard, Trust
+from headrace.faults.memory import Step
+from headrace.faults.relief import Relief
 from headrace.messages import ModelSpec
 from headrace.model_config import NOTHING_SAID, ModelConfig
 from headrace.parts import BatchOutputs, Part
@@ -130,6 +132,7 @@ class Pipeline:
         self._instances = Instances(self._outlook, clock)
         name = (spec.name, spec.version)
         self._guard = Guard(name, limits.trust, self, clock, report)
+        self._relief = Relief(name, self, clock, report, is_idempotent=limits.trust.is_idempotent)
         self._entrance = Entrance(
             name,
             (limits.max_queue_bytes, config),
@@ -148,6 +151,8 @@ class Pipeline:
         self.batches_done = self.requests_done = 0
         # Memory is short: what a run took is given back after it.
         self.gives_back = False
+        # Whom to ask for another worker, where nothing less has helped against too little memory.
+        self.on_exhausted: Callable[[Instance, str], None] = nobody_restarts
 
     @property
     def latency(self) -> LatencyModel:
@@ -195,7 +200,8 @@ class Pipeline:
 
     def snapshot(self) -> Snapshot:
         running = sum(1 for _ in self._instances.batches())
-        return Snapshot(self._queue.waiting + len(self._guard.waiting), self._queue.nbytes, running)
+        waiting = self._queue.waiting + len(self._guard.waiting) + len(self._relief.waiting)
+        return Snapshot(waiting, self._queue.nbytes, running)
 
     @property
     def is_trying_suspect(self) -> bool:
@@ -252,8 +258,9 @@ class Pipeline:
             instances.note_begun()
         if instances.has_overdue:
             instances.note_overdue()
-        guard = self._guard
-        if guard.has_work:
+        if self._relief.has_work:
+            self._send_for_relief()
+        if self._guard.has_work:
             self._send_for_guard()
         if self._queue.waiting:
             self._send_waiting()
@@ -272,6 +279,31 @@ class Pipeline:
         if instances.are_absent:
             instances.on_wanted()
 
+    def _send_for_relief(self) -> None:
+        """What failed for want of memory goes before what waits, in its order; a session's rebuilding before both."""
+        relief, now = self._relief, self._clock()
+        for channel in self._instances:
+            if channel.credits and relief.wants_rebuild(channel):
+                relief.begin_rebuild()
+                self._send_rebuild(channel, now)
+            if self._suspect is not None or not channel.is_idle or not self._guard.may_run(now):
+                continue
+            if (size := relief.next_size()) is not None and self._has_leave(self._outlook.upper(*size), now):
+                part = relief.next_part(now)
+                if part is not None:
+                    batch = Batch(self, part.tickets, part.cost, now)
+                    batch.splits = part.splits
+                    batch.permit = self._guard.permit(now)
+                    self._place_and_send(channel, batch)
+                    self._set_alarm(overdue_at(batch))
+        self._expire_looked_into()
+
+    def _send_rebuild(self, channel: Instance, now: float) -> None:
+        """Have the session behind it opened anew."""
+        batch = Batch(self, [], 0, now)
+        batch.is_rebuild, batch.permit, batch.channel = True, EXCLUDED, channel
+        channel.send_rebuild(batch)
+
     def _send_for_guard(self) -> None:
         """What has to be run to know who is at fault goes before what waits."""
         guard, now = self._guard, self._clock()
@@ -284,6 +316,7 @@ class Pipeline:
                     golden = Batch(self, [], cost, now)
                     golden.rows = 1
                     golden.expected_s = self._outlook.upper(cost, 1)
+                    golden.channel = channel
                     guard.begin_golden(golden, now)
                     channel.send_golden(golden)
             elif (size := guard.next_size()) is not None and self._has_leave(self._outlook.upper(*size), now):
@@ -326,12 +359,14 @@ class Pipeline:
         self._outlook.pace = Pace(len(self._instances))
         self.latency = latency
         self._guard.worker_ready(golden_cost, self._clock())
+        self._relief.worker_ready()
         self.dispatch()
 
     def extend(self, channels: Iterable[Instance]) -> None:
         """One more worker of the same model is ready."""
         self._instances.add(channels)
         self._outlook.pace = Pace(len(self._instances))
+        self._relief.worker_ready()
         self.dispatch()
 
     def respec(self, spec: ModelSpec) -> None:
@@ -347,6 +382,7 @@ class Pipeline:
         is_overdue: bool = False,
         reason: str = "ended",
         is_own_doing: bool = False,
+        is_memory: bool = False,
     ) -> None:
         """Their worker is gone: what it ran is tried once more, alone, or answered; what it had not begun just waits.
 
@@ -356,6 +392,7 @@ class Pipeline:
                 blame, and another try would take as long.
             reason: how it ended, as in "was killed by SIGSEGV".
             is_own_doing: what it ran made it end, and nobody from outside: a crash, or a run that hung.
+            is_memory: the kernel ended it, since memory ran out.
         """
         gone = list(channels)
         now = self._clock()
@@ -365,6 +402,9 @@ class Pipeline:
             for at, batch in enumerate(channel.close()):
                 assert isinstance(batch, Batch), "channels of a pipeline carry its batches"
                 self._clear(batch)
+                if is_memory and not at and not batch.is_rebuild:
+                    self._run_short(batch, f"its worker {reason}", has_died=True)
+                    continue
                 self._guard.lost(batch, Outcome.EXCLUDED if at else Outcome.FAILED, now)
                 if at:
                     self._put_back(batch.tickets)
@@ -401,10 +441,16 @@ class Pipeline:
         """Requests that found the model not in memory, so far."""
         return self._instances.absent_requests
 
+    @property
+    def absent_refusals(self) -> int:
+        """Those of them that could not wait for it."""
+        return self._instances.absent_refusals
+
     def refuse_all(self, error: HeadraceError) -> None:
         """Answer everything that waits with an error, for its first run or for one more."""
         self.refuse(self._queue.take_all(), error)
         self._guard.give_up(error)
+        self._relief.give_up(error)
 
     def close(self, error: HeadraceError | None = None) -> None:
         """No more work: whoever waits, or is still being run, gets the error, or hears that the server exits."""
@@ -449,6 +495,9 @@ class Pipeline:
     def done(self, batch: Batch, done: Done, outputs: Region) -> None:
         """Answer a batch's tickets."""
         seconds = (done.ended - done.started) * NANOSECONDS
+        if batch.is_rebuild:
+            self._relief.rebuilt(self._clock(), is_well=True)
+            return
         if batch.is_golden:
             self._account(batch, seconds)
             self._guard.golden_ran(batch, self._outcome(batch, seconds), self._clock())
@@ -505,6 +554,8 @@ class Pipeline:
         if batch.rows and (outcome is not Outcome.SLOW or not self._guard.counts_slowness(now)):
             self.latency.observe(batch.cost, batch.rows, seconds)
         self._account(batch, seconds)
+        if self._relief.is_on:
+            self._relief.passed(batch, now)
         self._guard.passed(batch, outcome, now)
         self._outlook.pace.observe(batch.tickets[0].arrived, done.ended * NANOSECONDS, batch.expected_s, now)
         if seconds > LONG_RUN_S or not self.batches_done % LEARN_EVERY:
@@ -528,7 +579,16 @@ class Pipeline:
     def failed(self, batch: Batch, failed: Failed) -> None:
         """The backend raised: it is looked into, so that only the culprit gets the error."""
         self._clear(batch)
+        if batch.is_rebuild:
+            if self._relief.rebuilt(self._clock(), is_well=False):
+                self.on_exhausted(
+                    batch.channel, f"was ended: its session could not be opened anew: {failed.reason}"
+                )
+            return
         self._account(batch, max(0.0, self._clock() - batch.begins))
+        if failed.is_memory:
+            self._run_short(batch, failed.reason)
+            return
         kind: type[HeadraceError] = InvalidRequest if failed.is_input else InferenceFailed
         if failed.is_item or failed.is_output:
             kind = InvalidItem if failed.is_item else InvalidOutput
@@ -542,6 +602,15 @@ class Pipeline:
         else:
             self._guard.failed(batch, error, self._clock())
             self._expire_looked_into()
+
+    def _run_short(self, batch: Batch, reason: str, *, has_died: bool = False) -> None:
+        """There was too little memory for its run: that is no request's fault, and no breaker's matter while something helps."""
+        now, usual = self._clock(), self._outlook.cap(batch.cost)
+        step = self._relief.failed(batch, reason, usual, now, has_died=has_died)
+        self._guard.lost(batch, Outcome.FAILED if step is Step.REFUSE else Outcome.EXCLUDED, now)
+        if step is Step.RESTART and not has_died:
+            self.on_exhausted(batch.channel, f"was ended: it had too little memory for its runs: {reason}")
+        self._expire_looked_into()
 
     def unread(self, batch: Batch, reason: str) -> None:
         """It has run, and there is no memory or descriptor for its outputs here: nobody is to blame."""
@@ -617,7 +686,7 @@ class Pipeline:
         """Lay the batch out and send it. `asked_s`: seconds that leave was asked for, if not for its own."""
         tickets = batch.tickets
         batch.expected_s = self._outlook.upper(batch.cost, batch.rows)
-        batch.gives_back = batch.gives_back or self.gives_back
+        batch.gives_back = self._relief.take_give_back() or self.gives_back
         if self._token is not None and asked_s is not None:
             self._token.charge(batch.expected_s - asked_s)  # fewer rows go than leave was asked for
         if self._outlook.room is not None and len(tickets) == 1:
@@ -635,6 +704,7 @@ class Pipeline:
             return
         if tickets[0].request.group.edges:
             batch.measure_padding(sum(each.nbytes for each in placed))
+        batch.channel = channel
         channel.send(batch, placed, batch.wanted())
         if self._entrance.has_records:
             self._note_sent(batch, channel)
@@ -656,7 +726,10 @@ class Pipeline:
         """Rows of the next batch at most: where more waits than two batches, and nothing else, only throughput counts."""
         cost, queue, outlook = candidates.group.cost, self._queue, self._outlook
         cap = outlook.cap(cost)
-        if (most := self._guard.most(cap)) < cap:
+        most = self._guard.most(cap)
+        if self._relief.is_on:
+            return self._relief.most(cost, most)  # nothing larger is tried either
+        if most < cap:
             return most
         if queue.rows < 2 * cap or queue.waiting_rows(candidates, queue.rows) < queue.rows:
             return cap  # a run for the last part of the throughput would be in the way of those who cannot share it
@@ -770,7 +843,8 @@ class Pipeline:
 
     def wake(self) -> None:
         """Something may be there to be run."""
-        if (self._queue.waiting or self._guard.has_work) and not self._dispatch_pending:
+        has_work = self._queue.waiting or self._guard.has_work or self._relief.has_work
+        if has_work and not self._dispatch_pending:
             self._dispatch_pending = True
             self._loop.call_soon(self.dispatch)
 
@@ -847,7 +921,8 @@ class Pipeline:
 
     def _expire_looked_into(self) -> None:
         """Answer whoever waits for another run, or for golden inputs, at the deadline: it may be long until they are run."""
-        if (deadline := self._guard.expire(self._clock())) < inf:
+        now = self._clock()
+        if (deadline := min(self._guard.expire(now), self._relief.expire(now))) < inf:
             self._set_alarm(deadline)
 
     def _on_expired(self, ticket: Ticket, now: float) -> None:
@@ -868,3 +943,7 @@ class Pipeline:
 
 def nobody(_: float) -> None:
     """The tightest objective beside a model that shares its cores with nobody."""
+
+
+def nobody_restarts(_: Instance, __: str) -> None:
+    """Of a pipeline whose workers are nobody's to restart."""
