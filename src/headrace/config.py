@@ -168,6 +168,9 @@ class Settings(BaseModel):
     sessions_per_worker: int = Field(default=1, ge=1)
     """Small models that may share a worker process; one that ends it ends it for all of them."""
 
+    measure_memory: bool = True
+    """Find out in quiet moments, in a process of its own, what a model takes of which that is not known yet."""
+
     profile_dir: Path | None = None
     """Where measurements are kept between starts; ~/.cache/headrace/profiles if not set."""
 

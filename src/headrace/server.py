@@ -107,6 +107,7 @@ class Server:
         self.desk = desk = Desk(
             self.catalog, self.settings, time.perf_counter, self._transcoder, self._report, call_soon
         )
+        self._observers.append(desk.lobby)
         http = HttpServer(self._http_config(desk, metrics, statistics))
         with self._signals_handled():
             async with asyncio.TaskGroup() as tasks:

@@ -155,6 +155,7 @@ class Entrance:
         if expected <= allowed:
             return None
         instances.absent_requests += 1
+        instances.absent_refusals += 1
         instances.on_wanted()
         return ModelAbsent(self._name, self._version, expected, max(0.0, allowed))
 

@@ -36,7 +36,7 @@ class Instances:
         # and how many requests found it so.
         self.are_absent = False
         self.on_wanted: Callable[[], None] = nobody_is_told
-        self.absent_requests = 0
+        self.absent_requests = self.absent_refusals = 0
 
     def __iter__(self) -> Iterator[Instance]:
         return iter(self._channels)

@@ -51,6 +51,7 @@ class Load(msgspec.Struct, tag="load"):
         pads: input name → value, where the operator declares padding.
         profile_dir: where profiles are kept; None for the usual place.
         measure_only: this process is a probe: measure, report, end.
+        memory_limit: private bytes that a probe may have; None for any.
         config: what the model's repository says of it.
         stamps: its files as they were found, and as they have to be still.
     """
@@ -67,6 +68,7 @@ class Load(msgspec.Struct, tag="load"):
     pads: dict[str, float] = {}
     profile_dir: str | None = None
     measure_only: bool = False
+    memory_limit: int | None = None
     config: ModelConfig = ModelConfig()
     stamps: tuple[Stamp, ...] = ()
 

@@ -14,6 +14,7 @@ from headrace.errors import HeadraceError, InvalidRequest, RequestTooLarge
 from headrace.events import Event
 from headrace.frontends.headers import NO_WISHES, Wishes
 from headrace.frontends.lag import LagWatch
+from headrace.frontends.lobby import Lobby
 from headrace.frontends.responses import ErrorWriter, Response
 from headrace.frontends.tenants import Tenants
 from headrace.frontends.turns import Turns
@@ -103,6 +104,7 @@ class Desk:
         self.records = Records(settings.explained_requests, clock, time_of_day)
         self.kept = KeptAnswers(settings.max_stale_bytes)
         self.turns = Turns(clock, call_soon)
+        self.lobby = Lobby(catalog, clock)
         # The mutable state: what was worked out once, and the bytes of bodies that are not answered yet.
         self._routes: dict[bytes, Route | None] = {}
         self._codecs: dict[ModelVersion, Codec] = {}

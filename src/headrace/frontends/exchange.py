@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 
+from headrace.admission.terms import best_terms
 from headrace.batching.ticket import Ticket
 from headrace.errors import BodiesFull, HeadraceError, InvalidRequest, NotReady
 from headrace.events import RequestsFailed
@@ -15,6 +16,7 @@ from headrace.frontends.body_chain import BodyChain
 from headrace.frontends.chain import Mark, has_chain, version_asked
 from headrace.frontends.desk import Codec, Desk, Route, note_error
 from headrace.frontends.headers import NO_WISHES, Wishes
+from headrace.frontends.lobby import Guest
 from headrace.frontends.responses import Response, answer_response, unexpected
 from headrace.lifecycle.version import ModelVersion
 from headrace.messages import InferRequest
@@ -42,6 +44,7 @@ class Exchange(ABC):
     _entry: Entry
     _ticket: Ticket | None = None
     _chain: BodyChain | None = None
+    _guest: Guest | None = None
     degraded: tuple[Mark, ...] = ()
     record: Record | None = None
 
@@ -122,9 +125,9 @@ class Exchange(ABC):
         limit = self.desk.most_inflated(header_length)
         try:
             # Where something else may answer in its place, that needs the body.
-            if not has_chain(version_asked(self.desk.catalog, route)) and self.refuse_unseen(
-                self.find(route)
-            ):
+            asked = version_asked(self.desk.catalog, route)
+            is_decoded_later = has_chain(asked) or self.desk.lobby.takes(asked)
+            if not is_decoded_later and self.refuse_unseen(self.find(route)):
                 return
             if len(body) <= compression.INFLATED_ON_LOOP:
                 content = compression.inflate(body, coding, min(limit, compression.INFLATED_ON_LOOP))
@@ -153,7 +156,10 @@ class Exchange(ABC):
                 return
             self.submit(version, body, header_length)
         except NotReady as exc:
-            if (asked := version_asked(self.desk.catalog, route)) is not None and has_chain(asked):
+            asked = version_asked(self.desk.catalog, route)
+            if self.waits_undecoded(asked, partial(self.begin, route, body, header_length)):
+                return
+            if asked is not None and has_chain(asked):
                 self._chain = BodyChain(self, asked, body, header_length)
             self.fail(exc)
         except HeadraceError as exc:
@@ -173,6 +179,18 @@ class Exchange(ABC):
             NotReady: there is, and it cannot answer now.
         """
         return self.desk.catalog.find(route.model, route.version)
+
+    def waits_undecoded(self, asked: ModelVersion | None, go_on: Callable[[], None]) -> bool:
+        """Wait for what was never in memory before, if that is why nothing can answer; True if so, or if it was refused."""
+        desk = self.desk
+        if asked is None or not desk.lobby.takes(asked):
+            return False
+        if has_chain(asked):
+            desk.catalog.residency.missed(asked)
+            return False
+        allowed_s = best_terms(asked.source.config, desk.deadline_s, self.wishes.timeout_s).allowed_s
+        self._guest = desk.lobby.wait(asked, self.started + allowed_s, go_on, self.fail)
+        return True
 
     def submit(self, version: ModelVersion, body: bytes, header_length: int | None) -> None:
         """Decode the body for the version and queue it; or refuse it by what it is seen to be without its data.
@@ -298,6 +316,8 @@ class Exchange(ABC):
         """The client is gone."""
         if self.record is not None:
             self.record.note(self.desk.clock(), "left")
+        if self._guest is not None:
+            self._guest.leave()
         if self._chain is not None:
             self._chain.leave()
             self._chain = None

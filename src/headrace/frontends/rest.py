@@ -125,7 +125,7 @@ class Rest:
         """A model without a version is ready if any version is."""
         name, wanted = named(request)
         versions = self._chosen(name, wanted)
-        is_ready = any(each.state is VersionState.READY for each in versions)
+        is_ready = any(each.is_within_reach for each in versions)
         return respond({"name": name, "ready": is_ready}, 200 if is_ready else 503)
 
     async def model_config(self, request: Request) -> StarletteResponse:

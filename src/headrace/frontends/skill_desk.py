@@ -43,10 +43,15 @@ class SkillDesk:
             NotFound: there is no such skill, variant or version.
             NotReady: there is, and it cannot answer now.
         """
-        catalog = self.desk.catalog
-        if variant is not None:
-            name = name_of(catalog, name, variant)
-        return catalog.find(name, version)
+        return self.desk.catalog.find(self.name(name, variant), version)
+
+    def name(self, name: str, variant: str | None) -> str:
+        """What the skill, or its variant, is served as.
+
+        Raises:
+            NotFound: there is no such skill, or it has no such variant.
+        """
+        return name if variant is None else name_of(self.desk.catalog, name, variant)
 
     def codec(self, version: ModelVersion) -> SkillCodec:
         """The reader and writer under the version's present spec."""

@@ -1,5 +1,6 @@
 """One request for a skill: its items, a ticket each, and their answers once all are there."""
 
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -55,7 +56,7 @@ class SkillExchange(AsgiExchange):
         """As of Exchange; bodies of this API have no parameters, so there is nothing to learn of those."""
         return codec.decoder.unseen._replace(asked=NOTHING_ASKED)
 
-    def begin(self, route: Route, body: bytes, header_length: int | None) -> None:  # noqa: ARG002 - as of Exchange
+    def begin(self, route: Route, body: bytes, header_length: int | None) -> None:
         """Read the items and queue them, or fail."""
         try:
             version = self._asked = self.find(route)
@@ -72,7 +73,11 @@ class SkillExchange(AsgiExchange):
                 codec.reader.check_numbers(content.items)
             self._queue(version, codec, content.items)
         except NotReady as exc:
-            self._fall_back(version_asked(self.desk.catalog, Route(route.model, self._version)), body, exc)
+            asked = version_asked(
+                self.desk.catalog, Route(self._skills.name(route.model, self._variant), self._version)
+            )
+            if not self.waits_undecoded(asked, partial(self.begin, route, body, header_length)):
+                self._fall_back(asked, body, exc)
         except HeadraceError as exc:
             self.fail(exc)
         except Exception as exc:  # noqa: BLE001 - a fault of ours costs this request, not the connection

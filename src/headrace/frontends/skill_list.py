@@ -8,7 +8,6 @@ from starlette.responses import Response as StarletteResponse
 from headrace.errors import UnknownVersion
 from headrace.frontends.routes import respond
 from headrace.frontends.skill_desk import SkillDesk, is_first
-from headrace.lifecycle.state import VersionState
 from headrace.messages import ModelSpec
 
 PRIORITIES = {1: "high", 2: "normal", 3: "low"}
@@ -39,7 +38,7 @@ class SkillList:
         described: dict[str, Any] = {
             "name": name,
             "description": config.description,
-            "ready": any(each.state is VersionState.READY for each in versions),
+            "ready": any(each.is_within_reach for each in versions),
             "versions": [each.source.version for each in versions],
             "variants": list(config.variants) if is_first(shown) else [],
             "objective": {

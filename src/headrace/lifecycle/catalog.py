@@ -15,7 +15,10 @@ from headrace.config import Settings
 from headrace.errors import NotFound, UnknownVersion
 from headrace.events import Event, VersionChanged, VersionForgotten, WorkerDied
 from headrace.execution.linux import usable_cores
+from headrace.lifecycle.budget import Budget
 from headrace.lifecycle.leaving import Leaving
+from headrace.lifecycle.machine_budget import budget_reader
+from headrace.lifecycle.residency import Residency
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
 from headrace.repository.scan import Found, Key
@@ -42,8 +45,13 @@ class Catalog:
     """Lives on the loop. Versions are kept lowest first."""
 
     def __init__(
-        self, settings: Settings, clock: Callable[[], float], report: Callable[[Event], None]
+        self,
+        settings: Settings,
+        clock: Callable[[], float],
+        report: Callable[[Event], None],
+        read_budget: Callable[[int], Budget] | None = None,
     ) -> None:
+        """`read_budget` is that of Residency; of this machine if not given."""
         self._settings = settings
         self._clock = clock
         self._listener = report
@@ -64,6 +72,7 @@ class Catalog:
         self._deaths: dict[Key, int] = {}
         self._gone: dict[Key, None] = {}
         self._was_ready = False
+        self.residency = Residency(settings, clock, report, read_budget or budget_reader(settings))
         self.waits_for: tuple[str, ...] = ()
         self.is_exiting = False
 
@@ -79,8 +88,7 @@ class Catalog:
             found = Found(each) if isinstance(each, Source) else each
             started.append(self._take_in(found))
             self._tried[found.key] = found
-        for version in started:
-            version.start()
+        self.residency.start(started)
         self._settle()
 
     def put(self, found: Found, *, is_on_disk: bool = True) -> ModelVersion:
@@ -95,6 +103,8 @@ class Catalog:
         self._refused.pop(key, None)
         serving = self._models.get(key[0], {}).get(key[1])
         # Settings that cannot be read take no chain away: what cannot answer needs it now.
+        if serving is not None and serving.state is VersionState.ABSENT:
+            serving = None  # what answers for it now is not in memory, and its files are others
         is_answered_for = serving is not None and bool(serving.source.config.fallback.chain)
         is_worse = bool(found.source.problem) and is_answered_for
         has_served = (
@@ -106,7 +116,7 @@ class Catalog:
             version = self._coming[key] = self._make(found)
         if is_on_disk:
             self._tried[key] = found
-        version.start()
+        self.residency.add(version, is_beside=key in self._coming)
         return version
 
     def keep(self, key: Key) -> None:
@@ -223,13 +233,15 @@ class Catalog:
         if self.is_exiting:
             return False
         if self._settings.strict_readiness:
-            return not self.waits_for and all(version.state is VersionState.READY for version in self)
+            served = {VersionState.READY, VersionState.ABSENT}
+            return not self.waits_for and all(version.state in served for version in self)
         return self._was_ready or self._is_settled()
 
     def watch(self) -> None:
         """To be called every now and then."""
         for version in self._everything():
             version.watch()
+        self.residency.watch()
         self._watch_leaving()
         self._settle()
 
@@ -272,7 +284,15 @@ class Catalog:
         def report(event: Event) -> None:
             self._report(made[0], event)
 
-        version = ModelVersion(found.source, self._settings, self._clock, report, found.stamps, self._device)
+        version = ModelVersion(
+            found.source,
+            self._settings,
+            self._clock,
+            report,
+            found.stamps,
+            self._device,
+            self.residency.gone,
+        )
         made.append(version)
         self._copies[version] = found
         return version
@@ -306,6 +326,7 @@ class Catalog:
 
     def _let_go(self, version: ModelVersion) -> None:
         """It has ended: nothing of it is left, and files that were made for it alone go too."""
+        self.residency.forget(version)
         found = self._copies.pop(version, None)
         if found is None or found.private is None:
             return
@@ -318,6 +339,7 @@ class Catalog:
         match event:
             case VersionChanged():
                 self._found.clear()
+                self.residency.changed(version)
                 if self._coming.get(key) is version:
                     self._on_coming(key, version, event)
                 elif version not in self._leaving:
@@ -355,7 +377,8 @@ class Catalog:
         state, reason = version.state, version.reason
         if (refused := self._refused.get((name, number))) is not None:
             reason = f"{reason}; {REFUSED}{refused}" if reason else REFUSED + refused
-        return IndexEntry(name, number, "UNAVAILABLE" if state is VersionState.RESTARTING else state, reason)
+        hidden = {VersionState.RESTARTING, VersionState.ABSENT}
+        return IndexEntry(name, number, "UNAVAILABLE" if state in hidden else state, reason)
 
     def _known(self) -> list[Key]:
         """Every version that is in the index."""

@@ -14,7 +14,7 @@ from headrace.admission.instances import nobody_is_told
 from headrace.backends.registry import IN_PROCESSES
 from headrace.batching.latency import LatencyModel, cost_bucket
 from headrace.config import Settings
-from headrace.errors import HeadraceError, NotReady
+from headrace.errors import HeadraceError, NoRoom, NotReady
 from headrace.events import (
     BatchDone,
     Event,
@@ -55,6 +55,8 @@ OF_PRIORITY = {1: 4.0, 3: 0.25}
 """Skills of priority high have the device for so much more, and of priority low for so much less, than others."""
 
 TRANSFORM, TRANSCODER = "transform", "transcoder"
+UNTRIED = frozenset({TRANSFORM, TRANSCODER}) | IN_PROCESSES
+"""Code of users is not run to see what it takes; what its workers have tells."""
 TRANSFORM_INSTANCES = 2
 """So that one item that hangs leaves a way for the others until it is ended."""
 
@@ -172,15 +174,16 @@ class ModelVersion:
         self._deaths = 0
         self._load_s = 0.0
         self._crash: Crash | None = None
-        # Of its memory: whether it is brought in when it is asked for, what it takes as measured, and workers that were asked to
-        # end since it left, with the time until which they may do so by themselves.
+        # Of its memory: whether it is brought in when it is asked for, under which keys it was tried to measure it, and workers
+        # that were asked to end since it left, with the time until which they may do so by themselves.
         self.is_on_demand = False
+        self._measured: set[str] = set()
         self._departing: dict[Worker, float] = {}
 
     @property
     def is_settled(self) -> bool:
-        """Has been ready once, or has failed for good."""
-        return self.was_ready or self.state is VersionState.UNAVAILABLE
+        """Has been ready once, or has failed for good, or is left out until it is asked for."""
+        return self.was_ready or self.state in {VersionState.UNAVAILABLE, VersionState.ABSENT}
 
     @property
     def accepts(self) -> bool:
@@ -192,6 +195,12 @@ class ModelVersion:
             and self.was_ready
             and any(seat.deaths_in_a_row <= 1 for seat in self._seats if not seat.refusal)
         )
+
+    @property
+    def is_within_reach(self) -> bool:
+        """Ready, or brought in when it is asked for."""
+        is_coming = self.is_on_demand and self.state in {VersionState.ABSENT, VersionState.LOADING}
+        return is_coming or self.state is VersionState.READY
 
     def snapshot(self) -> VersionSnapshot:
         beside = None if self.transforms is None else self.transforms.snapshot()
@@ -260,9 +269,27 @@ class ModelVersion:
         if self.transforms is not None:
             self.transforms.send_away(reason)
 
-    def know(self, profile: Profile) -> None:
+    def ask_for_it_by(self, on_wanted: Callable[[], None]) -> None:
+        """Whom to tell when a request comes while it is not in memory."""
+        self.pipeline.ask_for_it_by(on_wanted)
+        if self.transforms is not None:
+            self.transforms.ask_for_it_by(on_wanted)
+
+    def refuse_room(self, reason: str) -> None:
+        """There never is room for it, as things are: whoever waits for it hears that."""
+        error = NoRoom(self.source.name, self.source.version, reason, None)
+        self.pipeline.refuse_all(error)
+        if self.transforms is not None:
+            self.transforms.pipeline.refuse_all(error)
+        if self.is_on_demand:
+            self.reason = reason
+            self._report(VersionChanged(self.source.name, self.source.version, self.state, reason))
+        else:
+            self._move(VersionState.UNAVAILABLE, reason)
+
+    def know(self, profile: Profile, key: str) -> None:
         """What was measured of it before, while it has never been in memory here."""
-        self._profile = profile
+        self._profile, self._key = profile, key
         if profile.spec is not None and self.transforms is None and not self.pipeline.spec.inputs:
             self.pipeline.spec = replace(profile.spec, name=self.source.name, version=self.source.version)
             self.pipeline.latency = LatencyModel(profile.latencies)
@@ -275,7 +302,45 @@ class ModelVersion:
     @property
     def reload_s(self) -> float | None:
         """Seconds its last load took; None if it was never loaded."""
-        return self._load_s or self._profile.load_s or None
+        return self._profile.load_s or None
+
+    @property
+    def lacks_spec(self) -> bool:
+        """It serves, one request at a time, and what it can do is still to be found out."""
+        return self._profile.spec is None and self._probe is None
+
+    @property
+    def needs_measuring(self) -> bool:
+        """What it takes was never measured, and can be."""
+        is_tried = self._key in self._measured or not self._key or self.source.backend in UNTRIED
+        return self._profile.footprint is None and self._probe is None and not is_tried
+
+    def measure(self, limit: int) -> None:
+        """Have a process beside its workers find out what is not known of it; it may take so many bytes."""
+        self._measured.add(self._key)
+        self._probe = self._hire(measure_only=True, memory_limit=limit)
+
+    @property
+    def is_out(self) -> bool:
+        """None of its processes is there, nor to come."""
+        is_over = self.state in {VersionState.ABSENT, VersionState.UNAVAILABLE, VersionState.UNLOADING}
+        return is_over and not self.has_processes
+
+    @property
+    def pids(self) -> list[int]:
+        """Of all its processes that serve, or did: its transforms' too."""
+        mine = [worker.pid for worker in (*self._workers(), *self._departing)]
+        return mine + ([] if self.transforms is None else self.transforms.pids)
+
+    @property
+    def worker_count(self) -> int:
+        """Processes that serve it, or would."""
+        return len(self._seats) + (0 if self.transforms is None else self.transforms.worker_count)
+
+    @property
+    def instance_count(self) -> int:
+        """Sessions in each of them."""
+        return 1 if self.source.backend in IN_PROCESSES else max(1, self._profile.instances)
 
     def stop(self, error: HeadraceError | None = None) -> None:
         """Let the workers go; whoever still waits gets the error, or hears that the server exits."""
@@ -366,10 +431,11 @@ class ModelVersion:
     def _workers(self) -> list[Worker]:
         return [seat.worker for seat in self._seats if seat.worker is not None]
 
-    def _hire(self, *, measure_only: bool = False) -> Worker | None:
+    def _hire(self, *, measure_only: bool = False, memory_limit: int | None = None) -> Worker | None:
         """A process; None where there is no memory, descriptor or process number left for it, which is not for ever."""
         try:
-            return Worker(self._load(measure_only=measure_only), self._events())
+            order = self.order(measure_only=measure_only, memory_limit=memory_limit)
+            return Worker(order, self._events())
         except OSError as exc:
             reason = f"its worker cannot be started now: {exc.strerror or exc}"
         if not any(seat.is_serving for seat in self._seats):
@@ -387,7 +453,8 @@ class ModelVersion:
     def _worker_count(self) -> int:
         return (self._instances or 1) if self.source.backend in IN_PROCESSES else 1
 
-    def _load(self, *, measure_only: bool = False) -> Load:
+    def order(self, *, measure_only: bool = False, memory_limit: int | None = None) -> Load:
+        """What a process is told to load, or to measure within so many bytes."""
         settings, source = self._settings, self.source
         folder: Path | None = settings.profile_dir
         is_transform = source.backend == TRANSFORM
@@ -404,6 +471,7 @@ class ModelVersion:
             pads={} if is_transform else settings.pads.get(source.name, source.config.pads),
             profile_dir=str(folder) if folder else None,
             measure_only=measure_only,
+            memory_limit=memory_limit,
             config=source.config,
             stamps=self._stamps,
         )
@@ -414,8 +482,10 @@ class ModelVersion:
     def _on_ready(self, worker: Worker, ready: Ready) -> None:
         if worker is self._probe:
             # What it measured is now known; the serving worker is the same model and need not notice.
-            self._profile, self._key = ready.profile, ready.key
-            self.pipeline.respec(ready.spec)
+            was_unknown = self._profile.spec is None
+            self._profile, self._key = replace(ready.profile, load_s=self._profile.load_s), ready.key
+            if was_unknown:
+                self.pipeline.respec(ready.spec)
             self.pipeline.latency.learn(ready.profile.latencies)
             return
         seat = self._seat_of(worker)
@@ -432,8 +502,10 @@ class ModelVersion:
             self.pipeline.extend(worker.channels)
             return
         self._load_s = max(self._load_s, seat.loading_s)
+        footprint = ready.profile.footprint or (self.footprint if self._key == ready.key else None)
+        self._profile = replace(ready.profile, load_s=seat.loading_s, footprint=footprint)
+        self._key, self._threads = ready.key, ready.profile.threads
         seat.is_serving = True
-        self._profile, self._key, self._threads = ready.profile, ready.key, ready.profile.threads
         latency = LatencyModel(ready.profile.latencies)
         threads = ready.profile.threads or 1
         self.pipeline.attach(worker.channels, ready.spec, latency, threads, ready.golden_cost)
@@ -442,8 +514,6 @@ class ModelVersion:
                 other.start()
         if self.transforms is None or self.transforms.was_ready:
             self._become_ready()
-        if ready.profile.spec is None and self._probe is None:
-            self._probe = self._hire(measure_only=True)
 
     def _become_ready(self) -> None:
         self.was_ready = True
@@ -505,16 +575,14 @@ class ModelVersion:
         self._move(VersionState.UNAVAILABLE, reason)
 
     def _on_exit(self, worker: Worker, death: Death) -> None:
+        self._on_gone()  # who hears it looks at it later
         if worker is self._probe:
             self._probe = None
-            self._on_gone()
             if death.trace:
                 reason = f"the process that measured it {death.reason}"
                 self._crash = Crash(reason, time.time(), death.trace)
             return
-        if worker in self._departing:
-            del self._departing[worker]
-            self._on_gone()
+        if self._departing.pop(worker, None) is not None:
             return
         seat = self._seat_of(worker)
         if self.state is not VersionState.UNLOADING and (death.trace or not seat.refusal):
@@ -571,14 +639,9 @@ class ModelVersion:
 
     def _save_profile(self) -> None:
         if self._key and self._profile.spec is not None:
-            learned = Profile(
-                self._profile.spec,
-                self._profile.instances,
-                self._profile.threads,
-                worth_keeping(self._profile, self.pipeline.latency.known()),
-                self._profile.is_noisy,
-            )
-            ProfileStore(self._settings.profile_dir).write(self._key, learned)
+            learned = worth_keeping(self._profile, self.pipeline.latency.known())
+            profile = replace(self._profile, latencies=learned)
+            ProfileStore(self._settings.profile_dir).write(self._key, profile)
 
     def _move(self, state: VersionState, reason: str) -> None:
         """The only writer of the state."""

@@ -1,0 +1,131 @@
+"""What a server's start would make of memory, before anything is loaded: by what was measured before, else by the size of files.
+
+It is worked out as residency.py does it, in the same order and of the same figures, for whoever asks beforehand.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from headrace.byte_sizes import in_words
+from headrace.config import Settings
+from headrace.lifecycle.budget import Budget, mistakes
+from headrace.lifecycle.holdings import allowed_run, holding
+from headrace.lifecycle.ledger import Holding, Ledger, Reservation
+from headrace.lifecycle.memory_view import DeviceMemory, MemoryView, ModelMemory
+from headrace.lifecycle.state import VersionState
+from headrace.lifecycle.stay import Stay
+from headrace.lifecycle.version import ModelVersion
+from headrace.repository.source import Source
+
+WHEN_ASKED = "loaded when it is asked for, as preload is false"
+NO_ROOM = "{} are lacking at start: loaded when it is asked for, and others leave for it"
+NEVER = "it takes {} at least, and the budget is {}: it is never loaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """A view in which READY is what would be loaded at start, and ABSENT what waits until it is asked for.
+
+    `mistakes` are sentences about what can never work.
+    """
+
+    view: MemoryView
+    mistakes: tuple[str, ...]
+
+
+def foresee(settings: Settings, sources: Iterable[Source], budget: Budget, slots: int) -> Foreseen:
+    """Of these models on this machine; `slots` is how many runs may go on at once. Needs a running loop, and reads files.
+
+    Sources with a problem are left out: they are refused for that.
+    """
+    stays = [stay_of(source, settings) for source in sources if not source.problem]
+    ledger = Ledger(budget.budget, slots)
+    taken: dict[Stay, Reservation] = {}
+    models = []
+    for stay in sorted(stays, key=lambda each: each.rank):
+        base = stay.base
+        resident = sum(each.base for each in taken)
+        allowed = allowed_run(budget.budget, resident + base, base, slots)
+        mine = holding(stay.known(), allowed, keeps=True)
+        reason = left_out(stay, mine, ledger)
+        if not reason and (reservation := ledger.reserve("/".join(stay.key), mine)) is not None:
+            taken[stay] = reservation
+        models.append(model_of(stay, mine, reason, budget))
+    device = DeviceMemory(
+        "cpu",
+        budget.total,
+        budget.reserve,
+        budget.external,
+        budget.budget,
+        budget.limit,
+        resident=sum(each.holding.resident for each in taken.values()),
+        scratch=ledger.reserved - sum(each.holding.resident for each in taken.values()),
+        used=0,
+        slots=slots,
+    )
+    view = MemoryView((device,), tuple(sorted(models, key=lambda each: (each.name, each.version))))
+    return Foreseen(view, tuple(mistakes(budget, least_parts(stays, slots))))
+
+
+def stay_of(source: Source, settings: Settings) -> Stay:
+    """With what was measured of it before, if anything was."""
+    version = ModelVersion(source, settings, float, lambda _: None)
+    stay = Stay(version, settings, 0.0)
+    if (known := stay.look_up(settings)) is not None:
+        version.know(*known)
+    return stay
+
+
+def least(stay: Stay) -> Holding:
+    """What it takes where it gives back what runs took, and runs one row at a time."""
+    return holding(stay.known(), 0, keeps=False)
+
+
+def left_out(stay: Stay, mine: Holding, ledger: Ledger) -> str:
+    """Why it is not loaded at start; "" if it is."""
+    if (lowest := least(stay).total) > ledger.budget:
+        return NEVER.format(in_words(lowest), in_words(ledger.budget))
+    if stay.is_preloaded is False:
+        return WHEN_ASKED
+    lacking = ledger.lacks(mine)
+    return NO_ROOM.format(in_words(lacking)) if lacking else ""
+
+
+def least_parts(stays: list[Stay], slots: int) -> list[tuple[str, int, bool]]:
+    """Name, bytes at least, and whether it is pinned, of each.
+
+    Of the runs of pinned models those count that can go on at once, as in the ledger.
+    """
+    pinned = sorted((each for each in stays if each.is_pinned), key=lambda each: -least(each).scratch)
+    without_runs = set(pinned[slots:])
+    return [
+        (
+            "/".join(stay.key),
+            least(stay).resident if stay in without_runs else least(stay).total,
+            stay.is_pinned,
+        )
+        for stay in stays
+    ]
+
+
+def model_of(stay: Stay, mine: Holding, reason: str, budget: Budget) -> ModelMemory:
+    is_never = least(stay).total > budget.budget
+    state = VersionState.UNAVAILABLE if is_never else VersionState.ABSENT if reason else VersionState.READY
+    return ModelMemory(
+        *stay.key,
+        "cpu",
+        state.value,
+        stay.is_pinned,
+        is_measured=stay.version.footprint is not None,
+        gives_back=False,
+        resident=mine.resident,
+        scratch=mine.scratch,
+        used=0,
+        cap=0,
+        reload_s=stay.version.reload_s,
+        idle_s=None,
+        rate=0.0,
+        priority=None,
+        evictions=0,
+        reason=reason,
+    )

@@ -1,0 +1,425 @@
+"""Which versions are in memory: nothing is loaded for which nothing is reserved, and who is asked for comes in.
+
+A version that is not in memory is ABSENT. The first request for it has it brought in, once for all who ask meanwhile; where
+there is no room, runs give back what they took, and then those leave that are worth least where they are and have nothing
+to do. What a version holds is reserved from before its first process starts until its last one has ended.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
+
+import structlog
+
+from headrace.config import Settings
+from headrace.events import Event, RequestsAbsent, VersionEvicted, VersionLoaded
+from headrace.execution.aside import aside
+from headrace.execution.linux import usable_cores
+from headrace.lifecycle.budget import Budget
+from headrace.lifecycle.eviction import Candidate, Eviction
+from headrace.lifecycle.holdings import allowed_run, holding
+from headrace.lifecycle.ledger import Holding, Ledger, needed
+from headrace.lifecycle.memory_view import DeviceMemory, MemoryView, ModelMemory
+from headrace.lifecycle.state import VersionState
+from headrace.lifecycle.stay import Stay
+from headrace.lifecycle.version import ModelVersion
+
+log = structlog.get_logger()
+
+LOOK_EVERY_S = 1.0
+"""Between two looks at what workers really have and how often they are asked."""
+QUIET_S = 5.0
+"""After the last load, before what models take is measured: nobody waits for it."""
+ROOMY = 0.8
+"""What runs took is kept again once all of it fits into so much of the budget."""
+PROBED = 1.5
+"""The process that measures a model may take so many times what the model is thought to hold."""
+MIB = 1 << 20
+IDLE = "nobody asked for it for {:g} s"
+FOR_OTHERS = "{} came in its place"
+NOT_NOW = "not in memory: it is loaded when it is asked for"
+
+
+class Residency:
+    """Of all versions of a server. Lives on the loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float],
+        report: Callable[[Event], None],
+        read_budget: Callable[[int], Budget],
+    ) -> None:
+        """`read_budget` works out the budget, given the private bytes that workers have now."""
+        self._settings = settings
+        self._clock = clock
+        self._report = report
+        self._read_budget = read_budget
+        self._loop = asyncio.get_running_loop()
+        self._budget = read_budget(0)
+        self._slots = usable_cores()
+        self._ledger = Ledger(self._budget.budget, self._slots)
+        self._eviction = Eviction()
+        # The mutable state: everybody, who is asked for and is to come in, in order, whether runs give back what they took,
+        # whom a probe measures and since when no load went on, and when to look again.
+        self._stays: dict[ModelVersion, Stay] = {}
+        self._wanted: dict[Stay, None] = {}
+        self._is_tight = False
+        self._last_load = clock()
+        self._next_look = clock()
+        self._used = 0
+        self._admit_pending = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # What the catalog says.
+
+    def start(self, versions: Iterable[ModelVersion]) -> None:
+        """Load those that fit, the pinned ones and those to be preloaded first; the others when they are asked for."""
+        stays = [self._add(version) for version in versions]
+        loadable = [each for each in stays if not each.version.source.problem]
+        for each in stays:
+            if each.version.source.problem:
+                each.version.start()
+        wanted = [each for each in loadable if each.is_preloaded is not False]
+        if needed([self._holding(each) for each in wanted], self._slots) <= self._ledger.budget:
+            self._start(loadable)
+        else:
+            self._later(self._start_knowing(loadable))
+
+    def add(self, version: ModelVersion, *, is_beside: bool = False) -> None:
+        """Load one more, where it fits.
+
+        Args:
+            version: that came.
+            is_beside: it is to take the place of another that serves, so that leaving it out would be to no purpose.
+        """
+        stay = self._add(version)
+        if version.source.problem:
+            version.start()
+        elif is_beside:
+            self._want(stay)
+        elif self._ledger.lacks(self._holding(stay)):
+            self._later(self._start_knowing([stay]))
+        else:
+            self._start([stay])
+
+    def forget(self, version: ModelVersion) -> None:
+        """Nothing is left of it."""
+        stay = self._stays.pop(version, None)
+        if stay is None:
+            return
+        self._wanted.pop(stay, None)
+        stay.release()
+        if not any(each.key == stay.key for each in self._stays.values()):
+            self._eviction.forget(stay.key)
+        self._admit_soon()
+
+    def want(self, version: ModelVersion) -> None:
+        """Somebody asks for it: bring it in, if that is not being done already."""
+        stay = self._stays.get(version)
+        if stay is not None and version.state is VersionState.ABSENT:
+            self._want(stay)
+
+    def missed(self, version: ModelVersion) -> None:
+        """A request found it not in memory, and waits for it before its pipeline has seen it."""
+        if (stay := self._stays.get(version)) is not None:
+            stay.parked_requests += 1
+            self.want(version)
+
+    def changed(self, version: ModelVersion) -> None:
+        """Its state is another one."""
+        stay = self._stays.get(version)
+        if stay is None:
+            return
+        if version.state is VersionState.READY:
+            self._on_ready(stay)
+        elif version.state is VersionState.UNAVAILABLE:
+            self._wanted.pop(stay, None)
+            self._admit_soon()
+
+    def gone(self) -> None:
+        """A process of somebody has ended."""
+        self._admit_soon()
+
+    @property
+    def is_settled(self) -> bool:
+        """Nobody who was asked for is still to come."""
+        return not self._wanted
+
+    def watch(self) -> None:
+        """To be called every now and then."""
+        now = self._clock()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_EVERY_S
+        for stay in self._stays.values():
+            stay.look(now)
+            self._eviction.asked(stay.key, stay.take_asked(now), now)
+            if absent := stay.take_absent():
+                self._report(RequestsAbsent(*stay.key, absent))
+        self._used = sum(stay.used for stay in self._stays.values())
+        self._set_budget(self._read_budget(self._used))
+        self._hold_again()
+        self._leave_idle(now)
+        self._relieve(now)
+        self._admit()
+        self._measure_next(now)
+
+    def view(self) -> MemoryView:
+        """What is shown to people."""
+        now, budget = self._clock(), self._budget
+        holdings = [each.holding for each in self._ledger]
+        resident = sum(each.resident for each in holdings)
+        device = DeviceMemory(
+            "cpu",
+            budget.total,
+            budget.reserve,
+            budget.external,
+            budget.budget,
+            budget.limit,
+            resident,
+            self._ledger.reserved - resident,
+            sum(stay.used for stay in self._stays.values()),
+            self._slots,
+        )
+        stays = sorted(self._stays.values(), key=lambda each: each.key)
+        return MemoryView((device,), tuple(self._view_of(stay, now) for stay in stays))
+
+    # Coming in.
+
+    def _add(self, version: ModelVersion) -> Stay:
+        stay = self._stays[version] = Stay(version, self._settings, self._clock())
+        version.ask_for_it_by(partial(self.want, version))
+        return stay
+
+    async def _start_knowing(self, stays: list[Stay]) -> None:
+        """The same once it is known what was measured of them before: they may be smaller than their files suggest."""
+        found = await aside(lambda: [stay.look_up(self._settings) for stay in stays])
+        for stay, known in zip(stays, found, strict=True):
+            if known is not None:
+                stay.version.know(*known)
+        self._start([each for each in stays if each.version in self._stays])
+
+    def _start(self, stays: Sequence[Stay]) -> None:
+        for stay in sorted(stays, key=lambda each: each.rank):
+            if stay.version.state is not VersionState.LOADING or stay.has_begun:
+                continue
+            if stay.is_preloaded is False or not self._take(stay, "start"):
+                stay.version.stay_out(NOT_NOW)
+
+    def _want(self, stay: Stay) -> None:
+        self._wanted.setdefault(stay)
+        stay.wanted_at = stay.wanted_at or self._clock()
+        self._admit_soon()
+
+    def _admit_soon(self) -> None:
+        if not self._admit_pending:
+            self._admit_pending = True
+            self._loop.call_soon(self._admit)
+
+    def _admit(self) -> None:
+        """Release what was held by those that have ended, and bring in who is asked for, in order, as far as there is room."""
+        self._admit_pending = False
+        for stay in list(self._stays.values()):
+            stay.release_if_ended()
+        for stay in list(self._wanted):
+            loading = sum(each.is_loading for each in self._stays.values())
+            if loading >= self._slots or not self._make_room(stay):
+                return
+            self._wanted.pop(stay, None)
+
+    def _make_room(self, stay: Stay) -> bool:
+        """Bring it in; False if it has to wait for others to leave. One for which there never is room is told so."""
+        now = self._clock()
+        if self._take(stay, "asked"):
+            return True
+        if not self._is_tight:
+            self._set_tight(is_tight=True)
+            if self._take(stay, "asked"):
+                return True
+        mine = self._holding(stay)
+        there = [each.reservation for each in self._stays.values() if each.is_leaving and each.reservation]
+        if there and not self._ledger.lacks(mine, there):
+            return False  # their processes have not ended yet
+        residents = [each for each in self._stays.values() if each.can_leave]
+        by_key = {each.key: each for each in residents}
+
+        def is_enough(chosen: Sequence[Candidate]) -> bool:
+            gone = [by_key[each.key].reservation for each in chosen]
+            return not self._ledger.lacks(mine, [*there, *filter(None, gone)])
+
+        choice = self._eviction.victims(
+            stay.candidate(mine.total),
+            [each.candidate() for each in residents],
+            is_enough,
+            now,
+            is_asked=True,
+        )
+        for victim in choice.victims:
+            self._send_away(by_key[victim.key], FOR_OTHERS.format(stay.version.source.name))
+        if not choice.victims and choice.not_before is None:
+            self._refuse_if_never(stay, mine)
+        return False
+
+    def _refuse_if_never(self, stay: Stay, mine: Holding) -> None:
+        """Where not even all who are not pinned would be enough if they left, nobody need wait for that."""
+        pinned = [
+            each.reservation
+            for each in self._stays.values()
+            if each.reservation and (each.is_pinned or each is stay)
+        ]
+        others = [each for each in self._ledger if each not in pinned]
+        lacking = self._ledger.lacks(mine, others)
+        if not lacking:
+            return
+        held = sum(each.holding.total for each in pinned)
+        reason = (
+            f"it needs {mib(mine.total)}, and of the budget of {mib(self._ledger.budget)} ({self._budget.limit}) "
+            f"pinned models hold {mib(held)}: {mib(lacking)} are lacking; raise --memory-budget, or pin less"
+        )
+        self._wanted.pop(stay, None)
+        stay.version.refuse_room(reason)
+
+    def _take(self, stay: Stay, cause: str) -> bool:
+        """Reserve what it needs and begin to load it; False where it does not fit."""
+        reservation = self._ledger.reserve("/".join(stay.key), self._holding(stay))
+        if reservation is None:
+            return False
+        stay.begin(reservation, cause, self._clock())
+        self._last_load = self._clock()
+        if stay.version.state is VersionState.ABSENT:
+            stay.version.bring_in()
+        else:
+            stay.version.start()
+        return True
+
+    def _on_ready(self, stay: Stay) -> None:
+        now = self._clock()
+        self._last_load = now
+        if stay.cause:
+            seconds = stay.arrived(now)
+            self._report(VersionLoaded(*stay.key, stay.cause, seconds))
+            stay.cause = ""
+        stay.look(now)
+        self._hold(stay)
+        if stay.version.lacks_spec:
+            self._measure(stay)
+        self._admit_soon()
+
+    # Leaving.
+
+    def _send_away(self, stay: Stay, reason: str) -> None:
+        stay.leave()
+        self._report(VersionEvicted(*stay.key, reason))
+        stay.version.send_away(f"not in memory: {reason}")
+
+    def _leave_idle(self, now: float) -> None:
+        for stay in self._stays.values():
+            limit_s = stay.idle_limit_s
+            if limit_s is not None and stay.can_leave and stay.idle_s(now) > limit_s:
+                self._send_away(stay, IDLE.format(limit_s))
+
+    def _relieve(self, now: float) -> None:
+        """More is there than may be: runs give back what they took, and then those leave that are worth least."""
+        over = max(-self._ledger.free, self._used - self._ledger.budget)
+        if over > 0 and not self._is_tight:
+            self._set_tight(is_tight=True)
+            return
+        leaving = sum(each.used for each in self._stays.values() if each.is_leaving)
+        residents = sorted(
+            (each for each in self._stays.values() if each.can_leave),
+            key=lambda each: self._eviction.priority(each.candidate(), now),
+        )
+        for stay in residents:
+            if over - leaving <= 0:
+                break
+            leaving += max(stay.used, stay.holding.total)
+            self._send_away(stay, f"memory is {mib(over)} over its budget")
+        wide = [self._holding(each, keeps=True) for each in self._stays.values() if each.reservation]
+        if self._is_tight and not self._wanted and needed(wide, self._slots) < ROOMY * self._ledger.budget:
+            self._set_tight(is_tight=False)
+
+    # What is held.
+
+    def _set_budget(self, budget: Budget) -> None:
+        if budget.budget != self._budget.budget:
+            log.info("memory_budget", mib=budget.budget // MIB, limit=budget.limit)
+        self._budget = budget
+        self._ledger.budget = budget.budget
+
+    def _set_tight(self, *, is_tight: bool) -> None:
+        self._is_tight = is_tight
+        self._hold_again()
+
+    def _hold_again(self) -> None:
+        for stay in self._stays.values():
+            if stay.reservation is not None:
+                self._hold(stay)
+
+    def _hold(self, stay: Stay) -> None:
+        """What it holds by what is known now, and what its runs may take."""
+        if stay.reservation is None:
+            return
+        stay.reservation.change(self._holding(stay))
+        stay.bound(self._allowed(stay), gives_back=self._is_tight)
+
+    def _holding(self, stay: Stay, *, keeps: bool | None = None) -> Holding:
+        keeps = not self._is_tight if keeps is None else keeps
+        return holding(stay.known(), self._allowed(stay), keeps=keeps)
+
+    def _allowed(self, stay: Stay) -> int:
+        resident = sum(each.base for each in self._stays.values() if each.reservation and each is not stay)
+        return allowed_run(self._ledger.budget, resident + stay.base, stay.base, self._slots)
+
+    # What is measured.
+
+    def _measure_next(self, now: float) -> None:
+        """Find out what one more takes, while nothing else goes on."""
+        if self._wanted or now - self._last_load < QUIET_S or not self._settings.measure_memory:
+            return
+        if any(each.version.is_measuring for each in self._stays.values()):
+            return
+        for stay in self._stays.values():
+            if stay.needs_measuring and self._measure(stay):
+                return
+
+    def _measure(self, stay: Stay) -> bool:
+        limit = round(PROBED * self._holding(stay).total)
+        reservation = self._ledger.reserve(f"measuring {'/'.join(stay.key)}", Holding(limit))
+        if reservation is None:
+            return False
+        stay.measure(reservation, limit)
+        return True
+
+    # What is shown.
+
+    def _view_of(self, stay: Stay, now: float) -> ModelMemory:
+        held = stay.reservation.holding if stay.reservation else self._holding(stay)
+        version = stay.version
+        return ModelMemory(
+            *stay.key,
+            "cpu",
+            version.state.value,
+            stay.is_pinned,
+            version.footprint is not None,
+            stay.reservation is not None and self._is_tight,
+            held.resident,
+            held.scratch,
+            stay.used,
+            stay.cap,
+            version.reload_s,
+            stay.idle_s(now) if stay.was_asked else None,
+            self._eviction.rate(stay.key, now),
+            self._eviction.priority(stay.candidate(), now) if stay.can_leave else None,
+            stay.evictions,
+            version.reason,
+        )
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def mib(nbytes: int) -> str:
+    return f"{nbytes / MIB:,.0f} MiB"
