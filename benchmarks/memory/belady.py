@@ -16,20 +16,21 @@ def belady(trace: Sequence[Model], sizes: Mapping[Model, int], capacity: int) ->
     what is larger than the capacity is never there.
     """
     resident: dict[Model, float] = {}
-    leaving: list[tuple[float, int, Model]] = []
+    leaving: list[
+        tuple[float, int, Model]
+    ] = []  # with places of old, which say something else than `resident` does
     used = hits = 0
     for place, (model, again) in enumerate(zip(trace, asked_again(trace), strict=True)):
-        if model in resident:
-            hits += 1
-        elif sizes[model] > capacity:
+        if sizes[model] > capacity:
             continue
-        else:
-            used += sizes[model]
-            while used > capacity:
-                negative, _, last = heappop(leaving)
-                if resident.get(last) == -negative:  # else it was asked for since, or is gone
-                    used -= sizes[last]
-                    del resident[last]
+        is_hit = model in resident
+        hits += is_hit
+        used += 0 if is_hit else sizes[model]
+        while used > capacity:
+            negative, _, last = heappop(leaving)
+            if resident.get(last) == -negative:
+                used -= sizes[last]
+                del resident[last]
         resident[model] = again
         heappush(leaving, (-again, place, model))
     return hits / len(trace) if trace else 0.0
