@@ -58,6 +58,13 @@ class Instance:
         """Close our copy of the gateway's end, so that its closing is seen here."""
         self._gateway_end.close()
 
+    def close(self) -> None:
+        """Let go of the socket and the slots, once it serves no more."""
+        self._socket.close()
+        for pair in self._slots:
+            for region in pair:
+                region.close()
+
     def serve(self) -> None:
         """Run batches until the gateway closes the socket."""
         with contextlib.suppress(ConnectionError):

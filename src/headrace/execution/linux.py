@@ -35,6 +35,12 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def trim_heap() -> None:
+    """Give the kernel back what was freed here and the C library keeps for later; does nothing where it is not glibc."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def run_when_idle() -> None:
     """Give this process only the time that nobody else wants."""
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
@@ -51,9 +57,9 @@ def have_way_given(pid: int) -> None:
 
 
 def waited_for_core_s() -> float:
-    """Seconds the main thread was ready to run and no core was free; 0 where the kernel does not count them."""
+    """Seconds this thread was ready to run and no core was free; 0 where the kernel does not count them."""
     try:
-        with open("/proc/self/schedstat") as file:  # noqa: PTH123 - a kernel file, not a path of ours
+        with open("/proc/thread-self/schedstat") as file:  # noqa: PTH123 - a kernel file, not a path of ours
             return int(file.read().split()[1]) * 1e-9
     except (OSError, IndexError):
         return 0.0

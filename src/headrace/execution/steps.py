@@ -9,6 +9,7 @@ them. Where none is asked for, a step costs a look into an empty dictionary.
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,12 +86,20 @@ class InjectedFault:
                 os.kill(os.getpid(), signal.SIGSTOP)
 
 
-INJECTED: dict[Step, InjectedFault] = {}
-"""Filled once, by `arm`."""
+INJECTED: dict[tuple[int, Step], InjectedFault] = {}
+"""By the number of the model in the process; filled by `arm`, once for each of them."""
+WORK = threading.local()
+"""`number` is that of the model that the thread works for; the only one's where nothing is said."""
+ONLY = 0
+
+
+def work_for(number: int) -> None:
+    """What this thread does from now on, it does for the model of that number."""
+    WORK.number = number
 
 
 def arm(model: str, environment: Mapping[str, str] = os.environ) -> None:
-    """Take over the faults that the environment asks for, if they are for this model.
+    """Take over the faults that the environment asks for, if they are for this model, which the thread works for.
 
     Raises:
         ValueError: they are not written as they should be.
@@ -102,12 +111,12 @@ def arm(model: str, environment: Mapping[str, str] = os.environ) -> None:
     for each in asked.split(","):
         fault = parse_fault(each.strip())
         fault.once = environment.get(ONCE_VARIABLE, "")
-        INJECTED[fault.step] = fault
+        INJECTED[getattr(WORK, "number", ONLY), fault.step] = fault
 
 
 def reached(step: Step) -> None:
     """To be called where the step is done."""
-    if (fault := INJECTED.get(step)) is not None:
+    if INJECTED and (fault := INJECTED.get((getattr(WORK, "number", ONLY), step))) is not None:
         fault.count()
 
 

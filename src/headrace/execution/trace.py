@@ -8,6 +8,7 @@ import contextlib
 import faulthandler
 import os
 import signal
+import threading
 import traceback
 
 ASK = signal.SIGUSR2
@@ -31,9 +32,11 @@ class Trace:
         faulthandler.register(signal.SIGALRM, file=fd, chain=True)
 
     def write_exception(self) -> None:
-        """Write down what is being handled, the innermost calls if there are many."""
+        """Write down what is being handled and by which thread, the innermost calls if there are many."""
+        thread = f"Current thread 0x{threading.get_ident():016x}:\n".encode()  # as faulthandler has it
+        text = traceback.format_exc().encode(errors="backslashreplace")
         with contextlib.suppress(OSError):
-            os.write(self._fd, traceback.format_exc().encode(errors="backslashreplace")[-LONGEST_BYTES:])
+            os.write(self._fd, thread + text[len(thread) - LONGEST_BYTES :])
 
 
 def read_trace(fd: int) -> str:

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,44 +23,73 @@ from headrace.execution.instance import LONGEST_REASON, Instance
 from headrace.execution.opening import Opened, Opening
 from headrace.execution.profiles import ProfileStore
 from headrace.execution.stamps import changed
-from headrace.execution.steps import Step, arm, reached
+from headrace.execution.steps import Step, arm, reached, work_for
 from headrace.execution.trace import Trace
-from headrace.execution.wire import Load, LoadRefused, receive_order, send_report
+from headrace.execution.wire import Load, LoadRefused, Report, Threads, receive_order, send_report
 
 
-def main(parent: int, control_fd: int, trace: Trace) -> None:
+class Line:
+    """To the gateway, for the reports of every model in this process. Any thread may use it."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._lock = threading.Lock()
+
+    def report(self, number: int, report: Report, fds: Sequence[int] = ()) -> None:
+        """Say something of the model of that number.
+
+        Raises:
+            ConnectionError: the gateway listens no more.
+        """
+        with self._lock:
+            send_report(self._control, number, report, list(fds))
+
+
+def main(control: socket.socket, trace: Trace) -> None:
     """Serve one model until the gateway closes the sockets."""
-    linux.die_with_parent(parent)
-    # A terminal sends its signals to the whole group; the gateway drains first, then closes the sockets.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    control = socket.socket(fileno=control_fd)
+    line = Line(control)
     number, load = receive_order(control)
     arm(load.name)
     reached(Step.LOAD_RECEIVED)
     setproctitle(f"headrace: {'probe' if load.measure_only else 'worker'} {load.name}/{load.version}")
     if load.measure_only:
         linux.run_when_idle()
-    store = ProfileStore(Path(load.profile_dir) if load.profile_dir else None)
     try:
-        expect_unchanged(load)
-        opening = Opening(load, store)
         if load.measure_only:
-            for ready in opening.measure_beside():
+            expect_unchanged(load)
+            for ready in Opening(load, store_of(load)).measure_beside():
                 expect_unchanged(load)
-                send_report(control, number, ready, [])
+                line.report(number, ready)
             return
-        opened = opening.open()
-        expect_unchanged(load)
+        opened = open_model(load)
     except LoadFailed as exc:
-        is_stale = changed(load.stamps) is not None
-        send_report(control, number, LoadRefused(str(exc)[:LONGEST_REASON], is_stale=is_stale), [])
+        line.report(number, refusal(load, exc))
         return
-    serve(control, number, opened, trace, must_be_finite=load.config.finite_outputs)
-    reached(Step.ENDING)
+    serve(line, number, opened, trace, must_be_finite=load.config.finite_outputs)
 
 
-def serve(control: socket.socket, number: int, opened: Opened, trace: Trace, *, must_be_finite: bool) -> None:
+def open_model(load: Load) -> Opened:
+    """The model as it was found.
+
+    Raises:
+        LoadFailed: it cannot be loaded, or is another one by now.
+    """
+    expect_unchanged(load)
+    opened = Opening(load, store_of(load)).open()
+    expect_unchanged(load)
+    return opened
+
+
+def refusal(load: Load, exc: LoadFailed) -> LoadRefused:
+    """What the gateway is told of a model that cannot be loaded."""
+    return LoadRefused(str(exc)[:LONGEST_REASON], is_stale=changed(load.stamps) is not None)
+
+
+def store_of(load: Load) -> ProfileStore:
+    return ProfileStore(Path(load.profile_dir) if load.profile_dir else None)
+
+
+def serve(line: Line, number: int, opened: Opened, trace: Trace, *, must_be_finite: bool) -> None:
     """Say that all is ready, and run batches on all instances until the gateway closes their sockets."""
     backend, ready, golden = opened
     instances = [
@@ -67,21 +97,29 @@ def serve(control: socket.socket, number: int, opened: Opened, trace: Trace, *, 
         for at in range(ready.profile.instances)
     ]
     reached(Step.ARENAS_MADE)
-    send_report(control, number, ready, [fd for instance in instances for fd in instance.theirs()])
+    # The first serves on this thread. Nothing is run before the report, so that a trace of any run can be read.
     threads = [
-        threading.Thread(target=serve_or_end, args=(each, trace), name=f"instance {at}")
-        for at, each in enumerate(instances)
+        threading.Thread(target=serve_or_end, args=(each, number, trace), name=f"instance {at}", daemon=True)
+        for at, each in enumerate(instances[1:], 1)
     ]
+    for thread in threads:
+        thread.start()
+    line.report(number, Threads((threading.get_ident(), *(each.ident or 0 for each in threads))))
+    line.report(number, ready, [fd for instance in instances for fd in instance.theirs()])
     for instance in instances:
         instance.give_away()
     reached(Step.READY_SENT)
-    for thread in threads[1:]:
-        thread.start()
-    serve_or_end(instances[0], trace)
+    serve_or_end(instances[0], number, trace)
+    for thread in threads:
+        thread.join()
+    for instance in instances:
+        instance.close()
+    reached(Step.ENDING)
 
 
-def serve_or_end(instance: Instance, trace: Trace) -> None:
+def serve_or_end(instance: Instance, number: int, trace: Trace) -> None:
     """Have it serve; where that raises, the process ends: else its batches would be waited for until it counts as hanging."""
+    work_for(number)
     try:
         instance.serve()
     except BaseException:  # noqa: BLE001 - whatever it was is written down
@@ -105,12 +143,21 @@ def expect_unchanged(load: Load) -> None:
         raise LoadFailed(f"{file} is not what it was when it was found: it was changed or removed meanwhile")
 
 
-if __name__ == "__main__":
-    its_trace = Trace(int(sys.argv[3]))
+def work(what: Callable[[socket.socket, Trace], None]) -> NoReturn:
+    """Do it with the control socket and the trace that the command line names, and end the process."""
+    parent, control, trace = int(sys.argv[1]), int(sys.argv[2]), Trace(int(sys.argv[3]))
     try:
+        linux.die_with_parent(parent)
+        # A terminal sends its signals to the whole group; the gateway drains first, then closes the sockets.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with contextlib.suppress(ConnectionError):  # the gateway no longer wants what was being loaded
-            main(int(sys.argv[1]), int(sys.argv[2]), its_trace)
+            what(socket.socket(fileno=control), trace)
     except BaseException:  # noqa: BLE001 - whatever it was is written down
-        end_badly(its_trace)
+        end_badly(trace)
     sys.stdout.flush()
     os._exit(0)  # a runtime's own exit handlers may hang, and there is nothing left to save
+
+
+if __name__ == "__main__":
+    work(main)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from headrace.execution.supervisor import Death
+from headrace.execution.death import Death
 
 MOST_DEATHS_LOADING, MOST_DEATHS = 4, 8
 """In a row with no batch done in between; of a model that has never been ready, and of one that has."""
