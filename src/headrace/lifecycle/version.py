@@ -25,12 +25,14 @@ from headrace.events import (
     VersionChanged,
     WorkerDied,
 )
+from headrace.execution.death import Death
 from headrace.execution.footprint import Footprint
 from headrace.execution.linux import starved_s, usable_cores
 from headrace.execution.profiles import ProfileStore
 from headrace.execution.stamps import Stamp
-from headrace.execution.supervisor import Death, Worker, WorkerEvents
+from headrace.execution.supervisor import Worker, WorkerEvents
 from headrace.execution.wire import Load, Profile, Ready
+from headrace.execution.workers import Workers
 from headrace.faults.breaker import BreakerPolicy
 from headrace.faults.guard import Trust
 from headrace.lifecycle.crash import Crash, most_deaths, parked_reason
@@ -134,10 +136,12 @@ class ModelVersion:
         stamps: tuple[Stamp, ...] = (),
         device: Device | None = None,
         on_gone: Callable[[], None] = nobody_is_told,
+        workers: Workers | None = None,
     ) -> None:
         """`stamps` are its files as they were found; it never serves others.
 
         `device` is what its runs are on; `on_gone` hears of each process that has ended and given its memory back.
+        `workers` hires them, where some may share a process.
         """
         self.source = source
         self._stamps = stamps
@@ -145,6 +149,7 @@ class ModelVersion:
         self._clock = clock
         self._report = report
         self._on_gone = on_gone
+        self._hiring = workers or Workers()
         self._loop = asyncio.get_running_loop()
         empty = ModelSpec(source.name, source.version, "", (), ())
         self._device = device
@@ -435,7 +440,7 @@ class ModelVersion:
         """A process; None where there is no memory, descriptor or process number left for it, which is not for ever."""
         try:
             order = self.order(measure_only=measure_only, memory_limit=memory_limit)
-            return Worker(order, self._events())
+            return self._hiring.hire(order, self._events())
         except OSError as exc:
             reason = f"its worker cannot be started now: {exc.strerror or exc}"
         if not any(seat.is_serving for seat in self._seats):
@@ -604,7 +609,7 @@ class ModelVersion:
         self._deaths += 1
         # A suspect's death says nothing of the model: whoever waits behind it need not go.
         delay_s = seat.leave(is_excused=self.pipeline.is_trying_suspect or worker.is_excused)
-        if worker.is_excused:
+        if worker.lacks_means:
             delay_s = max(delay_s, NO_MEANS_DELAY_S)
         name, version = self.source.name, self.source.version
         self._report(WorkerDied(name, version, seat.refusal or death.reason, self._deaths, death.trace))
