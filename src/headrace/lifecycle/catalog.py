@@ -15,6 +15,7 @@ from headrace.config import Settings
 from headrace.errors import NotFound, UnknownVersion
 from headrace.events import Event, VersionChanged, VersionForgotten, WorkerDied
 from headrace.execution.linux import usable_cores
+from headrace.execution.workers import Workers
 from headrace.lifecycle.budget import Budget
 from headrace.lifecycle.leaving import Leaving
 from headrace.lifecycle.machine_budget import budget_reader
@@ -58,6 +59,7 @@ class Catalog:
         self._loop = asyncio.get_running_loop()
         # All models run on the same cores, in turn.
         self._device = Device(usable_cores(), clock)
+        self.workers = Workers(settings.sessions_per_worker)
         # The mutable state: all versions, and which of them requests were found to mean since the last change.
         self._found: dict[tuple[str, str | None], ModelVersion] = {}
         self._models: dict[str, dict[str, ModelVersion]] = {}
@@ -262,6 +264,7 @@ class Catalog:
             version.kill()
         while any(version.has_processes for version in versions):
             await asyncio.sleep(POLL_S)
+        self.workers.close()
         for version in versions:
             self._let_go(version)
 
@@ -292,6 +295,7 @@ class Catalog:
             found.stamps,
             self._device,
             self.residency.gone,
+            workers=self.workers,
         )
         made.append(version)
         self._copies[version] = found
