@@ -98,7 +98,13 @@ class Server:
         allow_open_files()
         self.catalog = Catalog(self.settings, time.perf_counter, self._report)
         statistics = Statistics(time.time)
-        metrics = Metrics(self._waiting, statistics, lambda: self.desk.lag.lag_s, self.settings.tenants)
+        metrics = Metrics(
+            self._waiting,
+            statistics,
+            lambda: self.desk.lag.lag_s,
+            self.settings.tenants,
+            self.catalog.residency.view,
+        )
         self._observers = [metrics, statistics, LogObserver()]
         listener = self._listen()
         self.watcher = Watcher(self._paths, self.settings, self.catalog, self._seen, self._give_up)

@@ -2,9 +2,11 @@
 
 GET  /v1/versions         all versions, with their workers, breakers and last crashes
 GET  /v1/versions/NAME    those of a model, or of all variants of a skill
+GET  /v1/memory           each device's memory, and what each version holds of it, in bytes
 POST /v1/breakers/NAME    {"state": "open" | "closed" | "auto"}
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from starlette.requests import Request
@@ -38,6 +40,7 @@ class OperatorApi:
         return [
             get("/v1/versions", self.all),
             get("/v1/versions/{name}", self.named),
+            get("/v1/memory", self.memory),
             post("/v1/breakers/{name}", self.force),
         ]
 
@@ -52,6 +55,9 @@ class OperatorApi:
             variants = found[-1].source.config.variants
             names |= {name_of(self._catalog, name, each) for each in variants}
         return respond({"versions": self._of(names)})
+
+    async def memory(self, _: Request) -> Response:
+        return respond(asdict(self._catalog.residency.view()))
 
     async def force(self, request: Request) -> Response:
         """Answered with the versions whose breakers do now as they are told."""
