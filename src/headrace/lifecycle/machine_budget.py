@@ -1,19 +1,18 @@
 """The budget of this machine, read anew each time."""
 
+import time
 from collections.abc import Callable
-from pathlib import Path
 
 from headrace.config import Settings
-from headrace.lifecycle.budget import Budget
+from headrace.execution.machine_memory import MachineMemory
+from headrace.lifecycle.budget import Allowance, Budget, places
 
 
 def budget_reader(settings: Settings) -> Callable[[int], Budget]:
-    """Gives the budget, from the private bytes that workers have."""
+    """Gives the budget as it is now, from the private bytes that workers have; once a second."""
+    memory, allowance = MachineMemory(), Allowance(settings.memory_budget)
 
     def read(used: int) -> Budget:
-        total = int(Path("/proc/meminfo").read_text().split()[1]) << 10
-        reserve = total // 20
-        budget = min(total - reserve, settings.memory_budget or total)
-        return Budget(total, reserve, 0, budget, "machine")
+        return allowance.look(places(memory.read(), used), time.monotonic())
 
     return read
