@@ -292,7 +292,7 @@ class Pipeline:
                 part = relief.next_part(now)
                 if part is not None:
                     batch = Batch(self, part.tickets, part.cost, now)
-                    batch.splits = part.splits
+                    batch.place = part.place
                     batch.permit = self._guard.permit(now)
                     self._place_and_send(channel, batch)
                     self._set_alarm(overdue_at(batch))
@@ -308,9 +308,9 @@ class Pipeline:
         """What has to be run to know who is at fault goes before what waits."""
         guard, now = self._guard, self._clock()
         for channel in self._instances:
-            if self._suspect is not None or not channel.is_idle:
+            if self._suspect is not None or not channel.is_idle or self._relief.holds(channel):
                 continue
-            if guard.wants_golden(now):
+            if guard.wants_golden(now) and not self._relief.is_pending(now):
                 cost = guard.golden_cost or 0
                 if self._has_leave(self._outlook.upper(cost, 1), now):
                     golden = Batch(self, [], cost, now)
@@ -653,7 +653,7 @@ class Pipeline:
     def _send_to(self, channel: Instance) -> bool:
         """Send one batch, if now is the time for it; False if not."""
         now = self._clock()
-        if self._suspect is not None or not self._guard.may_run(now):
+        if self._suspect is not None or self._relief.holds(channel) or not self._guard.may_run(now):
             return False
         candidates = self._queue.candidates(self._next_run_s)
         if candidates is None:

@@ -38,8 +38,8 @@ class Batch:
         "is_rebuild",
         "padding",
         "permit",
+        "place",
         "rows",
-        "splits",
         "tickets",
     )
 
@@ -60,9 +60,9 @@ class Batch:
         self.has_expired = False
         # As of wire.Run.
         self.gives_back = self.is_rebuild = False
-        # Whom it was given to; and how often what its tickets were in has failed for want of memory.
+        # Whom it was given to; and of which batch that failed for want of memory it is a part: faults/relief.py's to read.
         self.channel: Any = None
-        self.splits = 0
+        self.place: tuple[int, ...] = ()
         for ticket in tickets:
             ticket.state = State.RUNNING
             self.rows += ticket.request.rows

@@ -4,8 +4,9 @@ It stands beside the guard, not behind it: too little memory is no request's fau
 quarantined, and no breaker counts it before nothing else has helped.
 """
 
-from collections import deque
+from bisect import insort
 from collections.abc import Callable
+from itertools import count
 from math import inf
 from typing import NamedTuple
 
@@ -20,11 +21,11 @@ from headrace.faults.memory import FailedRun, Shortage, Step
 
 
 class Part(NamedTuple):
-    """Requests that are to be run together, and how often what they were in has failed so."""
+    """Requests that are to be run together. `place`: numbers of the batch that failed, of a part of it, of that part's, and so on."""
 
+    place: tuple[int, ...]
     tickets: list[Ticket]
     cost: int
-    splits: int
 
 
 class Relief:
@@ -45,11 +46,13 @@ class Relief:
         self._clock = clock
         self._report = report
         self._is_idempotent = is_idempotent
-        # The mutable state: what is known of the shortage, what is to be run again, in its order, and the instance whose
-        # session is to be rebuilt.
+        # The mutable state: what is known of the shortage, what is to be run again, in its order, the instance whose session
+        # is to be rebuilt, and the one that is given nothing until it has another session, or its worker ends.
         self._shortage = Shortage()
-        self._parts: deque[Part] = deque()
+        self._parts: list[Part] = []
+        self._batches = count()
         self._to_rebuild: Instance | None = None
+        self._held: Instance | None = None
 
     @property
     def has_work(self) -> bool:
@@ -74,6 +77,14 @@ class Relief:
         """Whether the run that begins now is to give back what it takes; asked once a run."""
         return self._shortage.take_give_back()
 
+    def is_pending(self, now: float) -> bool:
+        """A session is being rebuilt, or a worker restarted."""
+        return self._shortage.is_pending(now)
+
+    def holds(self, channel: Instance) -> bool:
+        """Nothing is to be sent there now."""
+        return channel is self._held
+
     def wants_rebuild(self, channel: Instance) -> bool:
         """Whether the session behind it is to be rebuilt now."""
         return channel is self._to_rebuild
@@ -93,9 +104,9 @@ class Relief:
         """Who is to be run next; whose deadline has passed hears so."""
         self.expire(now)
         while self._parts:
-            part = self._parts.popleft()
+            part = self._parts.pop(0)
             if alive := [ticket for ticket in part.tickets if ticket.state is State.RUNNING]:
-                return Part(alive, part.cost, part.splits)
+                return part._replace(tickets=alive)
         return None
 
     def failed(self, batch: Batch, reason: str, usual: int, now: float, *, has_died: bool = False) -> Step:
@@ -109,12 +120,16 @@ class Relief:
             has_died: the kernel ended the worker for it.
         """
         alive = [ticket for ticket in batch.tickets if ticket.state is State.RUNNING]
-        run = FailedRun(
-            batch.cost, batch.rows, usual, batch.splits, is_lone=len(batch.tickets) <= 1, has_died=has_died
-        )
+        place = batch.place or (next(self._batches),)
+        # Golden inputs come again by themselves, and would do so for ever.
+        splits = 1 if batch.is_golden else len(place) - 1
+        is_lone = len(batch.tickets) <= 1
+        run = FailedRun(batch.cost, batch.rows, usual, splits, is_lone=is_lone, has_died=has_died)
         step = self._shortage.failed(run, now)
         if step is Step.REBUILD:
             self._to_rebuild = batch.channel
+        if step in {Step.REBUILD, Step.RESTART}:
+            self._held = batch.channel
         self._report(RanOut(*self._name, batch.rows, step.value, reason))
         for ticket in alive:
             if ticket.record is not None:
@@ -122,8 +137,8 @@ class Relief:
         if step is Step.REFUSE or not self._is_idempotent:
             self._client.refuse(alive, self._error(reason, batch.rows))
         else:
-            parts = [Part(each, batch.cost, batch.splits + 1) for each in divided(alive, step)]
-            self._parts.extendleft(reversed(parts))
+            for at, part in enumerate(divided(alive, step)):
+                insort(self._parts, Part((*place, at), part, batch.cost), key=place_of)
         self._client.wake()
         return step
 
@@ -133,12 +148,14 @@ class Relief:
 
     def rebuilt(self, now: float, *, is_well: bool) -> bool:
         """A session was rebuilt, or could not be; True if its worker has to be restarted."""
+        if is_well:
+            self._held = None
         self._client.wake()
         return self._shortage.rebuilt(now, is_well=is_well) is Step.RESTART
 
     def worker_ready(self) -> None:
         """Another worker serves."""
-        self._to_rebuild = None
+        self._to_rebuild = self._held = None
         self._shortage.worker_ready()
 
     def give_up(self, error: HeadraceError) -> None:
@@ -163,6 +180,10 @@ class Relief:
         return OutOfMemory(
             f"model '{self._name[0]}' had too little memory for {rows} row{'s' * (rows != 1)}, {tried}: {reason}"
         )
+
+
+def place_of(part: Part) -> tuple[int, ...]:
+    return part.place
 
 
 def divided(tickets: list[Ticket], step: Step) -> list[list[Ticket]]:
