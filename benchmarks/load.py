@@ -258,13 +258,14 @@ class Generator:
         return len(self._asked)
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time of all threads of a process; 0 if it is gone."""
+def cpu_seconds(pid: int, *, of_ended: bool = False) -> float:
+    """User and system time of all threads of a process, or of its children that have ended; 0 if it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
-    return (int(fields[11]) + int(fields[12])) * TICK_S
+    user, system = fields[13:15] if of_ended else fields[11:13]
+    return (int(user) + int(system)) * TICK_S
 
 
 def fetch(port: int, paths: list[str]) -> dict[str, str]:

@@ -4,10 +4,14 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench import Bench
 
 BUSY_MACHINE = 0.3
 """Load average a core above which somebody else is at work."""
@@ -46,6 +50,42 @@ class Row:
             judged = [f"| {each.text} | {each.figure} | {MARKS[each.reached]} |" for each in self.targets]
             parts.append("\n".join(["| target | found | |", "| --- | --- | --- |", *judged]))
         return "\n\n".join(parts)
+
+
+def measure_all(
+    rows: Mapping[str, Callable[[Any], Row]],
+    names: Collection[str],
+    bench: "Bench",
+    folder: Path,
+    heading: Callable[[], str],
+) -> tuple[dict[str, Row], list[str]]:
+    """The named rows one after the other, or all if none is named, and who could not be measured.
+
+    Both reports are written after each row, so that what was found is not lost with what comes later.
+    """
+    found: dict[str, Row] = {}
+    failed = []
+    for name in [name for name in rows if name in names] or list(rows):
+        bench.say(f"row {name}")
+        try:
+            found[name] = rows[name](bench)
+        except Exception as exc:  # noqa: BLE001 - the other rows are still worth having
+            failed.append(name)
+            found[name] = Row(name, f"Could not be measured: {type(exc).__name__}: {exc}")
+            bench.say(found[name].how)
+        write(folder, heading(), found)
+    print(write(folder, heading(), found))
+    return found, failed
+
+
+def table(rows: Mapping[str, Row]) -> str:
+    """All targets in one, a line each."""
+    lines = [
+        f"| {row.title} | {each.text} | {each.figure} | {MARKS[each.reached]} |"
+        for row in rows.values()
+        for each in row.targets
+    ]
+    return "\n".join(["| test | to reach | found | |", "| --- | --- | --- | --- |", *lines])
 
 
 def write(folder: Path, heading: str, rows: dict[str, Row]) -> str:

@@ -51,18 +51,7 @@ def main() -> int:
     heading = report.heading("Benchmarks", PINNING, is_quick=bench.is_quick)
     for folder in bench.folder.glob("profiles*"):
         shutil.rmtree(folder)  # what another version measured, or beside other work, is not to be trusted
-    rows: dict[str, Row] = {}
-    failed = []
-    for name in [name for name in ROWS if name in names] or list(ROWS):
-        bench.say(f"row {name}")
-        try:
-            rows[name] = ROWS[name](bench)
-        except Exception as exc:  # noqa: BLE001 - the other rows are still worth having
-            failed.append(name)
-            rows[name] = Row(name, f"Could not be measured: {type(exc).__name__}: {exc}")
-            bench.say(rows[name].how)
-        report.write(bench.folder, heading + verdict(bench), rows)
-    print(report.write(bench.folder, heading + verdict(bench), rows))
+    _, failed = report.measure_all(ROWS, names, bench, bench.folder, lambda: heading + verdict(bench))
     bench.say(f"done; the report is in {bench.folder / 'report.md'}")
     return 1 if failed or bench.faults else 0
 

@@ -78,7 +78,7 @@ class Asked:
         found = next(each["data"][0] for each in answer["outputs"] if each["name"] == self.output)
         if by in self.fixed:
             return bool(found == self.fixed[by])
-        return by in self.factors and bool(found == self.factors[by] * number)
+        return by in self.factors and bool(np.float32(found) == np.float32(self.factors[by] * number))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import servers
 from asking import Asked, Asking, Heard
 from harness import Pressure, Subject
-from servers import Server
+from servers import Launch, Server
 
 from headrace.loadtest.plan import Caller
 
@@ -32,10 +32,14 @@ class Faults(Pressure):
         self, paths: list[Path], asked: tuple[Asked, ...], name: str, *options: str, port: int = 0
     ) -> Iterator[Server]:
         """A server of these models, on its cores, until the block ends; on this port, or any."""
-        launch = replace(servers.headrace(paths, self.profiles, *options, name=name), port=port)
+        launch = replace(self.launch(paths, name, *options), port=port)
         first = asked[0].requests_of([FIRST])[0]
         with self.serving(Subject(launch, [(Caller(), [first])])) as server:
             yield server
+
+    def launch(self, paths: list[Path], name: str, *options: str) -> Launch:
+        """How such a server is started."""
+        return servers.headrace(paths, self.profiles, *options, name=name)
 
     def log_of(self, server: Server) -> list[str]:
         """Lines that it has logged so far."""

@@ -20,7 +20,7 @@ import poison
 import report
 from faulty import Faults
 from harness import ARRANGEMENTS, SPREAD
-from report import MARKS, Row
+from report import Row
 
 ROWS: dict[str, Callable[[Faults], Row]] = {
     "kills": kills.measure,
@@ -47,31 +47,10 @@ def main() -> int:
     folder = bench.folder / "faults"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(bench.profiles, ignore_errors=True)  # of another version, or measured beside other work
-    rows: dict[str, Row] = {}
-    failed = []
     heading = report.heading("Faults", bench.pinning, is_quick=bench.is_quick)
-    for name in [name for name in ROWS if name in asked.rows] or list(ROWS):
-        bench.say(f"row {name}")
-        try:
-            rows[name] = ROWS[name](bench)
-        except Exception as exc:  # noqa: BLE001 - the other rows are still worth having
-            failed.append(name)
-            rows[name] = Row(name, f"Could not be measured: {type(exc).__name__}: {exc}")
-            bench.say(rows[name].how)
-        report.write(folder, heading, rows)
-    print(report.write(folder, heading, rows))
-    print(table(rows))
+    rows, failed = report.measure_all(ROWS, asked.rows, bench, folder, lambda: heading)
+    print(report.table(rows))
     if asked.plot and "goodput" in rows and "goodput" not in failed:
         goodput.plot(rows["goodput"], ROOT / "docs" / "faults.svg")
     bench.say(f"done; the report is in {folder / 'report.md'}")
     return 1 if failed else 0
-
-
-def table(rows: dict[str, Row]) -> str:
-    """All targets in one, a line each."""
-    lines = [
-        f"| {row.title} | {each.text} | {each.figure} | {MARKS[each.reached]} |"
-        for row in rows.values()
-        for each in row.targets
-    ]
-    return "\n".join(["| test | to reach | found | |", "| --- | --- | --- | --- |", *lines])

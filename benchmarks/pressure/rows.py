@@ -55,19 +55,8 @@ spread: wherever the system puts them, the generator's core too""",
     folder = bench.folder / "pressure"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(bench.profiles, ignore_errors=True)  # of another version, or measured beside other work
-    rows: dict[str, Row] = {}
-    failed = []
     heading = report.heading("Under pressure", bench.pinning, is_quick=bench.is_quick)
-    for name in [name for name in ROWS if name in asked.rows] or list(ROWS):
-        bench.say(f"row {name}")
-        try:
-            rows[name] = ROWS[name](bench)
-        except Exception as exc:  # noqa: BLE001 - the other rows are still worth having
-            failed.append(name)
-            rows[name] = Row(name, f"Could not be measured: {type(exc).__name__}: {exc}")
-            bench.say(rows[name].how)
-        text = report.write(folder, heading, rows)
-    print(text)
+    rows, failed = report.measure_all(ROWS, asked.rows, bench, folder, lambda: heading)
     if asked.plot and "overload" in rows and "overload" not in failed:
         plot(rows["overload"], ROOT / "docs" / "pressure.svg")
     bench.say(f"done; the report is in {folder / 'report.md'}")
