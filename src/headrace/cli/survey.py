@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -27,7 +28,14 @@ Found = dict[str, Any]
 
 
 async def survey(settings: Settings, sources: Iterable[Source]) -> list[Found]:
-    """What was found out of each version, in JSON's types. Its processes have ended when this returns or is cancelled."""
+    """What was found out of each version, in JSON's types."""
+    async with settled(settings, sources) as versions:
+        return [described(version) for version in versions]
+
+
+@asynccontextmanager
+async def settled(settings: Settings, sources: Iterable[Source]) -> AsyncIterator[list[ModelVersion]]:
+    """All versions, once all is known of them. Their processes have ended when the block is left."""
     allow_open_files()
     catalog = Catalog(settings, time.perf_counter, lambda _: None)
     progress = Progress()
@@ -38,7 +46,7 @@ async def survey(settings: Settings, sources: Iterable[Source]) -> list[Found]:
             progress.say(pending, len(versions), time.perf_counter())
             catalog.watch()
             await asyncio.sleep(POLL_S)
-        return [described(version) for version in versions]
+        yield versions
     finally:
         progress.close()
         await catalog.stop()

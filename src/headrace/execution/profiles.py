@@ -25,6 +25,38 @@ WORTH_A_MEMO = 64 << 20
 RUNTIMES = {"onnxruntime": "onnxruntime"}
 
 
+class Measured(msgspec.Struct, tag="measured", frozen=True):
+    """Runs of so many rows. `nbytes`: private bytes of the process meanwhile, at most."""
+
+    rows: int
+    mean_s: float
+    p50_s: float
+    p99_s: float
+    runs: int
+    nbytes: int
+
+
+class Curve(msgspec.Struct, tag="curve", frozen=True):
+    """How fast a model runs by rows, of one instance alone; see curve.py.
+
+    Attributes:
+        key: what its profile is kept under.
+        cost: elements of a row (Group.cost).
+        instances, threads: how a worker runs it.
+        points: ascending.
+        end: why no more rows were tried.
+        is_noisy: the machine was busy with something else.
+    """
+
+    key: str
+    cost: int
+    instances: int
+    threads: int
+    points: tuple[Measured, ...]
+    end: str
+    is_noisy: bool = False
+
+
 class ProfileStore:
     """Files in a folder. A profile that cannot be read or written is one that is not there."""
 
@@ -95,6 +127,17 @@ class ProfileStore:
     def write(self, key: str, profile: Profile) -> None:
         """Keep a profile for the next start."""
         self._write(self._folder / f"{key}.json", msgspec.json.format(msgspec.json.encode(profile)))
+
+    def read_curve(self, key: str) -> Curve | None:
+        """As of `read`."""
+        try:
+            return msgspec.json.decode((self._folder / f"{key}.curve").read_bytes(), type=Curve)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def write_curve(self, curve: Curve) -> None:
+        """Keep it for whoever asks next."""
+        self._write(self._folder / f"{curve.key}.curve", msgspec.json.encode(curve))
 
     def _write(self, path: Path, content: bytes) -> None:
         """Beside it first and then renamed, so that a reader sees all of it or nothing."""
