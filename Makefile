@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: help install demo test check fmt bench pressure faults conformance clean
+.PHONY: help install demo test check fmt bench pressure faults memory conformance clean
 help:            ## show the verbs
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 install: .venv/ready   ## .venv with headrace, its tools and the models
@@ -32,6 +32,8 @@ pressure: install  ## what is promised under pressure, measured; BENCH=quick for
 	$(BIN)/python benchmarks/pressure/run.py $(addprefix --,$(BENCH))
 faults: install  ## what becomes of faults, measured; BENCH=quick for a short run
 	$(BIN)/python benchmarks/faults/run.py $(addprefix --,$(BENCH))
+memory: install  ## what is promised of memory, measured; BENCH=quick for a short run
+	$(BIN)/python benchmarks/memory/run.py $(addprefix --,$(BENCH))
 conformance: install  ## clients that need environments of their own: kserve, perf_analyzer
 	$(BIN)/python conformance/run.py
 clean:           ## forget what was installed and measured
