@@ -60,10 +60,10 @@ class Residency:
         self._slots = usable_cores()
         self._ledger = Ledger(self._budget.budget, self._slots)
         self._eviction = Eviction()
-        # The mutable state: everybody, who is asked for and is to come in, in order, whether runs give back what they took,
+        # The mutable state: everybody, who is asked for and is to come in, in order, and why, whether runs give back what they took,
         # whom a probe measures and since when no load went on, and when to look again.
         self._stays: dict[ModelVersion, Stay] = {}
-        self._wanted: dict[Stay, None] = {}
+        self._wanted: dict[Stay, str] = {}
         self._is_tight = False
         self._last_load = clock()
         self._next_look = clock()
@@ -97,7 +97,7 @@ class Residency:
         if version.source.problem:
             version.start()
         elif is_beside:
-            self._want(stay)
+            self._want(stay, "start")
         elif self._ledger.lacks(self._holding(stay)):
             self._later(self._start_knowing([stay]))
         else:
@@ -118,7 +118,7 @@ class Residency:
         """Somebody asks for it: bring it in, if that is not being done already."""
         stay = self._stays.get(version)
         if stay is not None and version.state is VersionState.ABSENT:
-            self._want(stay)
+            self._want(stay, "asked")
 
     def missed(self, version: ModelVersion) -> None:
         """A request found it not in memory, and waits for it before its pipeline has seen it."""
@@ -141,10 +141,10 @@ class Residency:
         """A process of somebody has ended."""
         self._admit_soon()
 
-    @property
-    def is_settled(self) -> bool:
-        """Nobody who was asked for is still to come."""
-        return not self._wanted
+    def is_coming(self, version: ModelVersion) -> bool:
+        """It is being loaded, or is to be as soon as there is room."""
+        stay = self._stays.get(version)
+        return stay is not None and (stay in self._wanted or version.state is VersionState.LOADING)
 
     def watch(self) -> None:
         """To be called every now and then."""
@@ -207,9 +207,8 @@ class Residency:
             if stay.is_preloaded is False or not self._take(stay, "start"):
                 stay.version.stay_out(NOT_NOW)
 
-    def _want(self, stay: Stay) -> None:
-        self._wanted.setdefault(stay)
-        stay.wanted_at = stay.wanted_at or self._clock()
+    def _want(self, stay: Stay, cause: str) -> None:
+        self._wanted.setdefault(stay, cause)
         self._admit_soon()
 
     def _admit_soon(self) -> None:
@@ -231,11 +230,11 @@ class Residency:
     def _make_room(self, stay: Stay) -> bool:
         """Bring it in; False if it has to wait for others to leave. One for which there never is room is told so."""
         now = self._clock()
-        if self._take(stay, "asked"):
+        if self._take(stay, self._wanted[stay]):
             return True
         if not self._is_tight:
             self._set_tight(is_tight=True)
-            if self._take(stay, "asked"):
+            if self._take(stay, self._wanted[stay]):
                 return True
         mine = self._holding(stay)
         there = [each.reservation for each in self._stays.values() if each.is_leaving and each.reservation]

@@ -42,7 +42,6 @@ class Stay:
         self._measuring: Reservation | None = None
         self.cause = ""
         self.since = inf
-        self.wanted_at = 0.0
         self.used = self._most_used = 0
         self.evictions = 0
         self.parked_requests = 0
@@ -147,7 +146,7 @@ class Stay:
     def arrived(self, now: float) -> float:
         """It is there; seconds that took."""
         seconds = now - self._began
-        self.since, self.wanted_at = now, 0.0
+        self.since = now
         return seconds
 
     def leave(self) -> None:

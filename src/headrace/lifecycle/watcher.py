@@ -122,7 +122,8 @@ class Watcher:
                     versions = [self._catalog.put(each, is_on_disk=False) for each in founds]
                     self._catalog.set_aside(on_disk)
             await self._settled(versions)
-            failed = [each for each in versions if each.state is VersionState.UNAVAILABLE]
+            failures = {VersionState.UNAVAILABLE, VersionState.ABSENT}
+            failed = [each for each in versions if each.state in failures]
             if failed:
                 reasons = "; ".join(f"version {each.source.version}: {each.reason}" for each in failed)
                 raise LoadFailed(f"failed to load '{name}', {reasons}")
@@ -141,11 +142,23 @@ class Watcher:
             self._catalog.unload(name)
 
     async def _settled(self, versions: list[ModelVersion]) -> None:
-        """Until each is ready or has failed, or is not wanted any more."""
-        while not all(each.is_settled or each.state is VersionState.UNLOADING for each in versions):
+        """Until each is ready or has failed, or is not wanted any more; those that were left out are brought in."""
+        residency, asked = self._catalog.residency, set[ModelVersion]()
+        while True:
+            for version in versions:
+                if version.state is VersionState.ABSENT and version not in asked:
+                    asked.add(version)
+                    residency.want(version)
+            if not any(self._is_pending(each) for each in versions):
+                return
             if self._catalog.is_exiting:
                 raise ServerExiting
             await asyncio.sleep(POLL_S)
+
+    def _is_pending(self, version: ModelVersion) -> bool:
+        if version.state is VersionState.UNLOADING:
+            return False
+        return not version.is_settled or self._catalog.residency.is_coming(version)
 
     def _turn_of(self, name: str) -> asyncio.Lock:
         """One load or unload of a model at a time; the lock is there as long as somebody has it or waits for it."""
