@@ -15,25 +15,31 @@ BROKEN = ("failure", "error")
 
 
 def measure(bench: Faults) -> Row:
-    report = bench.folder / "faults" / "injected.xml"
-    log = bench.logs / "injected.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    marks = "not load" if bench.is_quick else "load or not load"
-    command = [sys.executable, "-m", "pytest", *TESTS, "-m", marks, f"--junitxml={report}", "-q"]
-    with log.open("wb") as file:
-        subprocess.run(command, cwd=ROOT, stdout=file, stderr=file, timeout=LIMIT_S, check=False)
-    cases = list(ET.parse(report).getroot().iter("testcase"))
-    broken = [each.get("name", "") for each in cases if any(each.find(kind) is not None for kind in BROKEN)]
+    cases, broken = scenarios(bench, "injected", TESTS)
     row = Row("Injected faults", HOW)
     row.targets = [
         Target(
             "no hang, no lost ticket, no leaked process, descriptor, arena or lease",
             bool(cases) and not broken,
-            f"{len(cases) - len(broken)} of {len(cases)} scenarios",
+            f"{cases - len(broken)} of {cases} scenarios",
         )
     ]
-    row.notes = [f"Not so: {name}; see {log}" for name in broken]
+    row.notes = broken
     return row
+
+
+def scenarios(bench: Faults, name: str, tests: list[str]) -> tuple[int, list[str]]:
+    """How many of the tests there are, of a quick run those of the default run only; and a line on each that failed."""
+    log = bench.logs / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    report = log.with_suffix(".xml")
+    marks = "not load" if bench.is_quick else "load or not load"
+    command = [sys.executable, "-m", "pytest", *tests, "-m", marks, f"--junitxml={report}", "-q"]
+    with log.open("wb") as file:
+        subprocess.run(command, cwd=ROOT, stdout=file, stderr=file, timeout=LIMIT_S, check=False)
+    cases = list(ET.parse(report).getroot().iter("testcase"))
+    broken = [each.get("name", "") for each in cases if any(each.find(kind) is not None for kind in BROKEN)]
+    return len(cases), [f"Not so: {each}; see {log}" for each in broken]
 
 
 HOW = """Kills, aborts, exits, exceptions, hangs and stops at each step that a worker passes, of a copy loaded beside the one that serves and of \
