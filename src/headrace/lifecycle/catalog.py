@@ -74,7 +74,7 @@ class Catalog:
         self._deaths: dict[Key, int] = {}
         self._gone: dict[Key, None] = {}
         self._was_ready = False
-        self.residency = Residency(settings, clock, report, read_budget or budget_reader(settings))
+        self.residency = Residency(settings, clock, report, read_budget or budget_reader(settings, clock))
         self.waits_for: tuple[str, ...] = ()
         self.is_exiting = False
 
@@ -294,7 +294,6 @@ class Catalog:
             report,
             found.stamps,
             self._device,
-            self.residency.gone,
             workers=self.workers,
         )
         made.append(version)

@@ -189,7 +189,7 @@ class Residency:
 
     def _add(self, version: ModelVersion) -> Stay:
         stay = self._stays[version] = Stay(version, self._settings, self._clock())
-        version.ask_for_it_by(partial(self.want, version))
+        version.heed(partial(self.want, version), self.gone)
         return stay
 
     async def _start_knowing(self, stays: list[Stay]) -> None:

@@ -135,20 +135,17 @@ class ModelVersion:
         report: Callable[[Event], None],
         stamps: tuple[Stamp, ...] = (),
         device: Device | None = None,
-        on_gone: Callable[[], None] = nobody_is_told,
         workers: Workers | None = None,
     ) -> None:
         """`stamps` are its files as they were found; it never serves others.
 
-        `device` is what its runs are on; `on_gone` hears of each process that has ended and given its memory back.
-        `workers` hires them, where some may share a process.
+        `device` is what its runs are on; `workers` hires them, where some may share a process.
         """
         self.source = source
         self._stamps = stamps
         self._settings = settings
         self._clock = clock
         self._report = report
-        self._on_gone = on_gone
         self._hiring = workers or Workers()
         self._loop = asyncio.get_running_loop()
         empty = ModelSpec(source.name, source.version, "", (), ())
@@ -183,6 +180,7 @@ class ModelVersion:
         # that were asked to end since it left, with the time until which they may do so by themselves.
         self.is_on_demand = False
         self._measured: set[str] = set()
+        self._on_gone = nobody_is_told
         self._departing: dict[Worker, float] = {}
 
     @property
@@ -274,11 +272,12 @@ class ModelVersion:
         if self.transforms is not None:
             self.transforms.send_away(reason)
 
-    def ask_for_it_by(self, on_wanted: Callable[[], None]) -> None:
-        """Whom to tell when a request comes while it is not in memory."""
+    def heed(self, on_wanted: Callable[[], None], on_gone: Callable[[], None]) -> None:
+        """Whom to tell when a request comes while it is not in memory, and when a process has ended and given its memory back."""
+        self._on_gone = on_gone
         self.pipeline.ask_for_it_by(on_wanted)
         if self.transforms is not None:
-            self.transforms.ask_for_it_by(on_wanted)
+            self.transforms.heed(on_wanted, on_gone)
 
     def refuse_room(self, reason: str) -> None:
         """There never is room for it, as things are: whoever waits for it hears that."""
@@ -535,13 +534,7 @@ class ModelVersion:
         )
         transforms = Source(source.name, source.version, source.path, TRANSFORM, config=config)
         return ModelVersion(
-            transforms,
-            self._settings,
-            self._clock,
-            self._on_transforms,
-            self._stamps,
-            self._device,
-            self._on_gone,
+            transforms, self._settings, self._clock, self._on_transforms, self._stamps, self._device
         )
 
     def _on_transforms(self, event: Event) -> None:
