@@ -4,7 +4,8 @@ Synchronous, and one object is never called twice at once: `clone()` gives each 
 may share whatever its runtime allows to be shared.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -92,3 +93,27 @@ class DescribesItself(Protocol):
 
     def describe(self, name: str, version: str) -> ModelSpec:
         """The spec it is served with. Called after load."""
+
+
+@runtime_checkable
+class GivesBack(Protocol):
+    """A backend that keeps what runs took for the next one, and can give it back instead."""
+
+    def give_back_after_runs(self, wanted: bool) -> None:
+        """Whether this object's runs from now on give back what they took beyond the weights, at their end.
+
+        Of a runtime that keeps it for all clones together, that of all.
+        """
+
+
+@contextmanager
+def giving_back(backend: Backend) -> Iterator[None]:
+    """Have runs give back what they took, where the backend can."""
+    if not isinstance(backend, GivesBack):
+        yield
+        return
+    backend.give_back_after_runs(True)
+    try:
+        yield
+    finally:
+        backend.give_back_after_runs(False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from headrace.backends.base import Backend, Declared, ItemErrors
+from headrace.backends.base import Backend, Declared, GivesBack, ItemErrors
 from headrace.errors import LoadFailed
 from headrace.messages import Shape
 from headrace.model_config import DeclaredTensor, ModelConfig
@@ -46,6 +46,10 @@ class DeclaredBackend:
 
     def clone(self) -> "DeclaredBackend":
         return DeclaredBackend(self._backend.clone(), self._config)
+
+    def give_back_after_runs(self, wanted: bool) -> None:
+        if isinstance(self._backend, GivesBack):
+            self._backend.give_back_after_runs(wanted)
 
     def run(self, inputs: dict[str, np.ndarray], wanted: list[str]) -> list[np.ndarray]:
         if self._reshaped_inputs:

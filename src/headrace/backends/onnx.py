@@ -65,10 +65,13 @@ class OnnxBackend:
         self.outputs: tuple[Declared, ...] = ()
         self._session: ort.InferenceSession
         self._bfloat16: frozenset[str] = frozenset()
+        self._has_arena = True
+        self._run_options: ort.RunOptions | None = None
 
     def load(self, path: Path, threads: int, config: ModelConfig) -> None:
         with load_errors(path):
             options = session_options(threads, config.options)
+            self._has_arena = bool(options.enable_cpu_mem_arena)
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             # What has a value in the graph may be left out of a run; it is an input only where that is declared.
             optional = {each.name for each in config.inputs if each.is_optional}
@@ -88,7 +91,12 @@ class OnnxBackend:
         other = OnnxBackend()
         other.inputs, other.outputs = self.inputs, self.outputs
         other._session, other._bfloat16 = self._session, self._bfloat16
+        other._has_arena = self._has_arena
         return other
+
+    def give_back_after_runs(self, wanted: bool) -> None:
+        """As GivesBack has it; without an arena nothing is kept in the first place."""
+        self._run_options = shrinking() if wanted and self._has_arena else None
 
     def run(self, inputs: dict[str, np.ndarray], wanted: list[str]) -> list[np.ndarray]:
         feed = {
@@ -97,7 +105,7 @@ class OnnxBackend:
         with run_errors():
             if self._bfloat16:
                 return self._run_bfloat16(feed, wanted)
-            return [encode_strings(each) for each in self._session.run(wanted, feed)]
+            return [encode_strings(each) for each in self._session.run(wanted, feed, self._run_options)]
 
     def _run_bfloat16(self, feed: dict[str, np.ndarray], wanted: list[str]) -> list[np.ndarray]:
         """Numpy has no bfloat16: its bits go in and out as uint16 inside OrtValues."""
@@ -107,7 +115,7 @@ class OnnxBackend:
             else ort.OrtValue.ortvalue_from_numpy(array)
             for name, array in feed.items()
         }
-        results = self._session.run_with_ort_values(wanted, values)
+        results = self._session.run_with_ort_values(wanted, values, self._run_options)
         return [
             bfloat16_bits(value) if name in self._bfloat16 else encode_strings(value.numpy())
             for name, value in zip(wanted, results, strict=True)
@@ -123,11 +131,21 @@ def session_options(threads: int, given: Mapping[str, str]) -> ort.SessionOption
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # One block for a whole run would come on top of the pieces that the first run took, for each number of rows anew: up to
+    # twice the memory, for nothing that can be measured (docs/decisions/0016-what-a-model-takes.md).
+    options.enable_mem_pattern = False
     options.log_severity_level = 4  # what fails is raised as well, and said by whoever asked
     # Spinning would take the core from the gateway and from the other workers.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     for name, value in given.items():
         set_option(options, name, value)
+    return options
+
+
+def shrinking() -> ort.RunOptions:
+    """How to run where memory is short: what is free in the arena is given back at the end."""
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options
 
 

@@ -4,14 +4,17 @@ One backend object, one socket, its slots of shared memory; all of it lives on o
 """
 
 import contextlib
+import gc
 import os
 import socket
+import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 
 from headrace import strings
-from headrace.backends.base import Backend, ItemErrors
+from headrace.backends.base import Backend, ItemErrors, ran_out_of_memory
 from headrace.errors import (
     HeadraceError,
     InferenceFailed,
@@ -19,9 +22,11 @@ from headrace.errors import (
     InvalidOutput,
     InvalidRequest,
 )
+from headrace.execution import linux
 from headrace.execution.arena import Region, aligned
 from headrace.execution.finite import rows_not_finite
 from headrace.execution.golden import Golden
+from headrace.execution.process_memory import trim
 from headrace.execution.steps import Step, reached
 from headrace.execution.wire import LARGEST, SLOTS, Done, Failed, Placed, RowError, Run, decode_run, encode
 from headrace.messages import NUMPY_TYPES, Datatype, ModelSpec
@@ -39,16 +44,26 @@ class Instance:
     """One backend object, one socket, its slots. Lives on one thread."""
 
     def __init__(
-        self, backend: Backend, spec: ModelSpec, golden: Golden | None, *, must_be_finite: bool
+        self,
+        backend: Backend,
+        spec: ModelSpec,
+        golden: Golden | None,
+        rebuild: Callable[[], None],
+        *,
+        must_be_finite: bool,
     ) -> None:
-        self._backend = backend
+        """`rebuild` opens the model anew for all instances: as of Session, which sets `backend` while it has the `turn`."""
+        self.backend: Backend | None = backend
+        self.turn = threading.Lock()
         self._spec = spec
         self._golden = golden
+        self._rebuild = rebuild
         self._must_be_finite = must_be_finite
         self._socket, self._gateway_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._slots = [(Region.create(), Region.create()) for _ in range(SLOTS)]
         self._message = memoryview(bytearray(LARGEST))
         self._pid = os.getpid()
+        self._gives_back = False
 
     def theirs(self) -> list[int]:
         """Descriptors for the gateway, in the order wire.DESCRIPTORS describes."""
@@ -73,14 +88,28 @@ class Instance:
                 run = decode_run(self._message[:size])
                 try:
                     reached(Step.RUN_RECEIVED)
-                    reply: Done | Failed
-                    reply = self._run_golden(run, received) if run.is_golden else self._run(run, received)
+                    reply = self._answer(run, received)
                 except Exception as exc:  # noqa: BLE001 - a batch's fault must not end the instance
                     reply = failed(run.batch, exc)
                 self._socket.send(encode(reply))
+                if isinstance(reply, Failed) and reply.is_memory:
+                    gc.collect()
+                    linux.trim_heap()
                 reached(Step.REPLIED)
 
-    def _run(self, run: Run, received: int) -> Done | Failed:
+    def _answer(self, run: Run, received: int) -> Done | Failed:
+        if run.is_rebuild:
+            self._rebuild()
+            ended = clock()
+            return Done(run.batch, self._slots[run.slot][1].size, (), received, received, ended, ended)
+        with self.turn:
+            if self.backend is None:
+                raise InferenceFailed("its session could not be opened anew")
+            if run.is_golden:
+                return self._run_golden(self.backend, run, received)
+            return self._run(self.backend, run, received)
+
+    def _run(self, backend: Backend, run: Run, received: int) -> Done | Failed:
         region_in, region_out = self._slots[run.slot]
         region_in.follow(run.size)
         specs = self._spec.inputs
@@ -93,7 +122,7 @@ class Instance:
         started = clock()
         errors: dict[int, Exception] = {}
         try:
-            results = self._backend.run(inputs, [each.name for each in wanted])
+            results = backend.run(inputs, [each.name for each in wanted])
         except ItemErrors as exc:
             results, errors = exc.outputs, exc.errors
         except BaseException:
@@ -104,6 +133,9 @@ class Instance:
         reached(Step.RAN)
         if self._must_be_finite and results:
             errors = rows_not_finite(wanted, results, errors)
+        short = next((each for each in errors.values() if is_short(each)), None)
+        if short is not None:
+            return failed(run.batch, short)
         if len(errors) > MOST_ROW_ERRORS:
             return failed(run.batch, next(iter(errors.values())))
         # Where all rows failed there may be nothing to place.
@@ -125,7 +157,7 @@ class Instance:
         if os.getpid() != self._pid:
             os._exit(1)
 
-    def _run_golden(self, run: Run, received: int) -> Done:
+    def _run_golden(self, backend: Backend, run: Run, received: int) -> Done:
         """Run the golden inputs: nothing is placed, since nobody asked for it.
 
         Raises:
@@ -134,7 +166,7 @@ class Instance:
         if self._golden is None:
             raise InferenceFailed("golden inputs: there are none")
         started = clock()
-        self._golden.run(self._backend)
+        self._golden.run(backend)
         ended = clock()
         region_out = self._slots[run.slot][1]
         return Done(run.batch, region_out.size, (), received, started, ended, clock())
@@ -145,7 +177,14 @@ def failed(batch: int, exc: Exception) -> Failed:
     is_input, is_item = isinstance(exc, InvalidRequest), isinstance(exc, InvalidItem)
     is_output = isinstance(exc, InvalidOutput)
     reason = reason_of(exc, LONGEST_REASON)
-    return Failed(batch, reason, is_input=is_input, is_item=is_item, is_output=is_output)
+    return Failed(
+        batch, reason, is_input=is_input, is_item=is_item, is_output=is_output, is_memory=is_short(exc)
+    )
+
+
+def is_short(exc: Exception) -> bool:
+    """Memory ran out; not if it is the sender who has to send something smaller."""
+    return ran_out_of_memory(exc) and not isinstance(exc, InvalidRequest)
 
 
 def row_errors(errors: dict[int, Exception]) -> tuple[RowError, ...]:

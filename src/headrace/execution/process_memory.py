@@ -4,6 +4,10 @@ Private bytes are what a process has of its own: anonymous and shared-memory pag
 weights alike, are left out: whoever maps the file shares them, and the kernel takes them back where memory runs short.
 """
 
+import contextlib
+import ctypes
+import os
+
 KIB = 1024
 
 
@@ -17,11 +21,52 @@ def status_of(pid: int) -> dict[str, int]:
     """What /proc/PID/status gives in kilobytes, by its names, in bytes; empty if the process is gone."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:  # noqa: PTH123 - a kernel file, not a path of ours
-            lines = file.read().decode(errors="replace").splitlines()
+            return in_bytes(file.read())
     except OSError:
         return {}
+
+
+def in_bytes(content: bytes) -> dict[str, int]:
+    """Names and values of a kernel file whose lines are NAME: N kB; other lines are left out."""
     return {
         name: int(value.split()[0]) * KIB
-        for name, _, value in (line.partition(":") for line in lines)
+        for name, _, value in (line.partition(":") for line in content.decode(errors="replace").splitlines())
         if value.endswith(" kB")
     }
+
+
+def forget_peak() -> None:
+    """Have the kernel begin anew with the most that this process had in memory; where it cannot, the peak only rises."""
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:  # noqa: PTH123 - a kernel file
+        file.write("5")
+
+
+def peak_private_bytes() -> int:
+    """The most private bytes that this process had since `forget_peak`.
+
+    The kernel keeps the peak of all pages only. Mapped files hardly change between, so what they have now is taken off.
+    """
+    fields = status_of(os.getpid())
+    return max(0, fields.get("VmHWM", 0) - fields.get("RssFile", 0))
+
+
+def private_address_space() -> int:
+    """Bytes of this process that RLIMIT_DATA bounds: writable, its own, and not all of them in memory."""
+    return status_of(os.getpid()).get("VmData", 0)
+
+
+def proportional_bytes(pid: int) -> tuple[int, int]:
+    """PSS and USS: with its share of what others map too, and without; for reports, since it takes milliseconds.
+
+    Raises:
+        OSError: the process is gone, or another user's.
+    """
+    with open(f"/proc/{pid}/smaps_rollup", "rb") as file:  # noqa: PTH123 - a kernel file, not a path of ours
+        fields = in_bytes(file.read())
+    return fields["Pss"], fields["Private_Clean"] + fields["Private_Dirty"]
+
+
+def trim() -> None:
+    """Give the system back what was freed and is kept for the next allocation. Takes about a millisecond."""
+    with contextlib.suppress(AttributeError):  # a C library that keeps nothing
+        ctypes.CDLL(None).malloc_trim(0)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.backends.base import Backend, Declared, ItemErrors
+from headrace.backends.base import Backend, Declared, GivesBack, ItemErrors
 from headrace.errors import InferenceFailed, InvalidRequest, LoadFailed
 from headrace.messages import Datatype
 from headrace.model_config import ModelConfig
@@ -101,6 +101,10 @@ class WrappedBackend:
             column[:] = [filler.made_up(seed + row, samples) for row in range(rows)]
             made[filler.name] = column
         return made
+
+    def give_back_after_runs(self, wanted: bool) -> None:
+        if isinstance(self._backend, GivesBack):
+            self._backend.give_back_after_runs(wanted)
 
     def run(self, inputs: Arrays, wanted: list[str]) -> list[np.ndarray]:
         """Run the rows that could be turned into tensors.
