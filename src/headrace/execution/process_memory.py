@@ -5,7 +5,6 @@ weights alike, are left out: whoever maps the file shares them, and the kernel t
 """
 
 import contextlib
-import ctypes
 import os
 
 KIB = 1024
@@ -64,9 +63,3 @@ def proportional_bytes(pid: int) -> tuple[int, int]:
     with open(f"/proc/{pid}/smaps_rollup", "rb") as file:  # noqa: PTH123 - a kernel file, not a path of ours
         fields = in_bytes(file.read())
     return fields["Pss"], fields["Private_Clean"] + fields["Private_Dirty"]
-
-
-def trim() -> None:
-    """Give the system back what was freed and is kept for the next allocation. Takes about a millisecond."""
-    with contextlib.suppress(AttributeError):  # a C library that keeps nothing
-        ctypes.CDLL(None).malloc_trim(0)
