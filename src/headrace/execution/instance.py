@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from headrace import strings
-from headrace.backends.base import Backend, GivesBack, ItemErrors, ran_out_of_memory
+from headrace.backends.base import Backend, ItemErrors, giving_back, ran_out_of_memory
 from headrace.errors import (
     HeadraceError,
     InferenceFailed,
@@ -62,9 +62,6 @@ class Instance:
         self._slots = [(Region.create(), Region.create()) for _ in range(SLOTS)]
         self._message = memoryview(bytearray(LARGEST))
         self._pid = os.getpid()
-        # What the backend was told last: a rebuilt one knows nothing of it.
-        self._told: Backend = backend
-        self._gives_back = False
 
     def theirs(self) -> list[int]:
         """Descriptors for the gateway, in the order wire.DESCRIPTORS describes."""
@@ -108,17 +105,12 @@ class Instance:
         with self.turn:
             if self.backend is None:
                 raise InferenceFailed("its session could not be opened anew")
-            self._give_back(self.backend, run.gives_back)
             if run.is_golden:
                 return self._run_golden(self.backend, run, received)
-            return self._run(self.backend, run, received)
-
-    def _give_back(self, backend: Backend, wanted: bool) -> None:
-        """Whether this run, and those after it, keep what they take for the next."""
-        if backend is not self._told or wanted is not self._gives_back:
-            self._told, self._gives_back = backend, wanted
-            if isinstance(backend, GivesBack):
-                backend.give_back_after_runs(wanted)
+            if not run.gives_back:
+                return self._run(self.backend, run, received)
+            with giving_back(self.backend):
+                return self._run(self.backend, run, received)
 
     def _run(self, backend: Backend, run: Run, received: int) -> Done | Failed:
         region_in, region_out = self._slots[run.slot]
