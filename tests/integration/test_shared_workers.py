@@ -1,0 +1,235 @@
+"""Small models that share a process: they answer as if alone, and nobody pays for what another one does, but by a restart."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from headrace.execution import workers
+from headrace.execution.process_memory import private_bytes
+from headrace.execution.steps import FaultKind, Step
+from headrace.lifecycle.version import ModelVersion
+from headrace.testing import RunningServer, fault, run_server
+from tests.integration import graphs
+from tests.integration.faults.scene import callers, load, version_of
+from tests.integration.process import children, descriptors, eventually, is_running
+from tests.integration.wire import Answer, Wire, tensor
+
+pytestmark = pytest.mark.integration
+
+MODELS = 10
+CYCLES, WARM = 40, 10
+MOST_GROWTH = 3 << 20
+"""Of a process in so many loads: a session that stayed would be half of that alone."""
+
+
+@pytest.fixture(scope="module")
+def ten(tmp_path_factory: pytest.TempPathFactory, profiles: Path) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("ten")
+    for at in range(MODELS):
+        graphs.times(folder / f"m{at}.onnx", at + 1.0)
+    with run_server([folder], profile_dir=profiles, sessions_per_worker=MODELS, watch=False) as server:
+        yield server
+
+
+@contextmanager
+def sharing(
+    tmp_path: Path, profiles: Path, monkeypatch: pytest.MonkeyPatch, **scripts: dict[str, object]
+) -> Iterator[RunningServer]:
+    """Fake models that share a process, since they do as they are told."""
+    monkeypatch.setattr(workers, "MAY_SHARE", frozenset({"fake"}))
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for name, script in scripts.items():
+        (folder / f"{name}.fake").write_text(json.dumps(script))
+    with run_server([folder], profile_dir=profiles, sessions_per_worker=4, hang_floor_s=0.6) as server:
+        yield server
+
+
+def pid_of(version: ModelVersion) -> int:
+    pid = version.snapshot().pid
+    assert pid is not None, f"{version.source.name} has a worker"
+    return pid
+
+
+def pids_of(server: RunningServer) -> dict[str, int]:
+    return {version.source.name: pid_of(version) for version in server.server.catalog}
+
+
+def is_whole(server: RunningServer) -> bool:
+    return all(version.state == "READY" for version in server.server.catalog)
+
+
+def ask(server: RunningServer, name: str, value: float = 1) -> Answer:
+    with Wire(server.host, server.port) as wire:
+        return wire.infer(name, {"inputs": [tensor("x", "FP32", [1, 4], [value, 2, 3, 4])]})
+
+
+def assert_works(server: RunningServer, name: str) -> None:
+    assert ask(server, name, 9).json()["outputs"][0]["data"] == [18, 4, 6, 8]
+
+
+def test_ten_models_in_one_process_answer_at_once_each_as_itself(ten: RunningServer) -> None:
+    assert len(set(pids_of(ten).values())) == 1
+    wrong: list[str] = []
+
+    def ask_again_and_again(at: int) -> None:
+        with Wire(ten.host, ten.port) as wire:
+            for number in range(20):
+                answer = wire.infer(f"m{at}", {"inputs": [tensor("x", "FP32", [1, 2], [number, 1])]})
+                if answer.status != 200 or answer.json()["outputs"][0]["data"] != [
+                    number * (at + 1),
+                    at + 1,
+                ]:
+                    wrong.append(f"m{at} {number}: {answer.raw[:200]!r}")
+
+    threads = [threading.Thread(target=ask_again_and_again, args=[at]) for at in range(MODELS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_the_process_says_what_it_serves(ten: RunningServer) -> None:
+    (pid,) = set(pids_of(ten).values())
+    title = Path(f"/proc/{pid}/cmdline").read_text()
+    assert title.startswith("headrace: worker ")
+    assert all(f"m{at}/1" in title for at in range(MODELS))
+    (shared,) = ten.server.catalog.workers.shared()
+    assert shared.pid == pid
+    assert sorted(shared.labels) == [f"m{at}/1" for at in range(MODELS)]
+
+
+def test_models_that_come_and_go_leave_nothing_in_a_process_that_stays(ten: RunningServer) -> None:
+    pid = pids_of(ten)["m0"]
+    held: list[tuple[int, int, int]] = []
+    for _ in range(WARM + CYCLES):
+        load(ten, "m3", "unload")
+        eventually(lambda: "m3/1" not in ten.server.catalog.workers.shared()[0].labels, "it has left")
+        assert load(ten, "m3") == 200
+        held.append((private_bytes(pid), descriptors(pid), len(list(Path(f"/proc/{pid}/task").iterdir()))))
+    assert pids_of(ten)["m3"] == pid
+    before, after = held[WARM], held[-1]
+    assert after[1:] == before[1:], "descriptors and threads"
+    assert after[0] - before[0] < MOST_GROWTH
+
+
+def test_a_process_that_is_killed_under_load_costs_nobody_an_answer(
+    tmp_path: Path, profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts: dict[str, dict[str, object]] = {name: {"seconds": 0.005} for name in "abc"}
+    with (
+        sharing(tmp_path, profiles, monkeypatch, **scripts) as server,
+        callers(server, "a", "b", "c") as asking,
+    ):
+        killed = pids_of(server)["a"]
+        os.kill(killed, signal.SIGKILL)
+        eventually(lambda: not is_running(killed) and is_whole(server), "all are there again")
+        answered = [each.statuses[200] for each in asking]
+        eventually(
+            lambda: all(each.statuses[200] > before for each, before in zip(asking, answered, strict=True)),
+            "all answer",
+        )
+        assert len(set(pids_of(server).values())) == 1, "a kill from outside is no reason to part them"
+    assert all(set(each.statuses) == {200} for each in asking), [each.statuses for each in asking]
+
+
+@pytest.mark.parametrize("said", ["segfault", "hang"])
+def test_a_model_that_ends_its_process_gets_one_of_its_own_and_its_neighbours_are_excused(
+    tmp_path: Path, profiles: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    switch = tmp_path / "switch"
+    scripts: dict[str, dict[str, object]] = {"bad": {"switch": str(switch)}, "good": {}, "fine": {}}
+    with sharing(tmp_path, profiles, monkeypatch, **scripts) as server:
+        assert len(set(pids_of(server).values())) == 1
+        switch.write_text(json.dumps({"fault": said, "golden_too": False}))
+        assert ask(server, "bad").status >= 500
+        switch.unlink()
+        eventually(lambda: is_whole(server), "all are there again")
+        pids = pids_of(server)
+        assert pids["good"] == pids["fine"] != pids["bad"]
+        bad, good = version_of(server, "bad").snapshot().crash, version_of(server, "good").snapshot().crash
+        assert bad is not None
+        assert good is not None
+        assert "in _switched" in bad.trace
+        assert good.reason.startswith("shared a process with bad/1, and that was ")
+        assert not good.trace
+        for name in ("good", "fine"):
+            assert_works(server, name)
+        eventually(lambda: ask(server, "bad", 9).status == 200, "it answers again")
+
+
+def test_what_cannot_be_loaded_is_refused_and_the_others_serve_on(
+    tmp_path: Path, profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts: dict[str, dict[str, object]] = {"bad": {"load_fails": "told to"}, "good": {}}
+    with sharing(tmp_path, profiles, monkeypatch, **scripts) as server:
+        assert (version_of(server, "bad").state, version_of(server, "bad").reason) == (
+            "UNAVAILABLE",
+            "told to",
+        )
+        assert_works(server, "good")
+        eventually(lambda: server.server.catalog.workers.shared()[0].labels == ("good/1",), "it has left")
+        assert version_of(server, "good").snapshot().deaths == 0
+
+
+def test_what_crashes_while_it_is_loaded_does_so_alone_from_then_on(
+    tmp_path: Path, profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts: dict[str, dict[str, object]] = {"bad": {"load_dies": True}, "good": {}, "fine": {}}
+    with sharing(tmp_path, profiles, monkeypatch, **scripts) as server:
+        assert version_of(server, "bad").state == "UNAVAILABLE"
+        assert "crashed while loading (SIGSEGV)" in version_of(server, "bad").reason
+        for name in ("good", "fine"):
+            assert_works(server, name)
+            assert version_of(server, name).snapshot().deaths <= 1
+
+
+def test_a_fault_that_is_asked_for_befalls_its_model_only(
+    tmp_path: Path, profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        fault(Step.RAN, FaultKind.RAISE, model="bad") as befell,
+        sharing(tmp_path, profiles, monkeypatch, bad={}, good={}) as server,
+    ):
+        for at in range(3):
+            assert ask(server, "good", at).status == 200
+        assert not befell.has_happened
+        ask(server, "bad")
+        assert befell.has_happened
+
+
+def test_a_process_that_has_become_empty_takes_the_next_model_or_ends(
+    tmp_path: Path, profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sharing(tmp_path, profiles, monkeypatch, only={}) as server:
+        pid = pids_of(server)["only"]
+        load(server, "only", "unload")
+        eventually(lambda: server.server.catalog.workers.shared() == [workers.Shared(pid, ())], "it is empty")
+        assert load(server, "only") == 200
+        assert pids_of(server)["only"] == pid
+        monkeypatch.setattr(workers, "WARM_S", 0.05)
+        load(server, "only", "unload")
+        eventually(lambda: not is_running(pid), "it has ended")
+        eventually(lambda: server.server.catalog.workers.shared() == [], "that was noticed")
+        assert load(server, "only") == 200
+        assert_works(server, "only")
+
+
+def test_no_process_outlives_the_server_not_even_an_empty_one(
+    tmp_path: Path, profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(children(os.getpid()))
+    with sharing(tmp_path, profiles, monkeypatch, a={}, b={}) as server:
+        started = set(children(os.getpid())) - before
+        assert pids_of(server)["a"] in started
+        for name in "ab":
+            load(server, name, "unload")
+        eventually(lambda: server.server.catalog.workers.shared()[0].labels == (), "it is empty")
+    assert not any(map(is_running, started))
