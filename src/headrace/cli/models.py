@@ -18,9 +18,29 @@ TIMEOUT_S = 10.0
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--url", help="Ask the server there how its models fare; PATHS are then names, none for all.")
+@click.option(
+    "--profile",
+    multiple=True,
+    metavar="NAME",
+    help="Show of the model of that name at PATHS how fast runs of more and more rows are and what they take, and which "
+    "batch is worth it: its golden point. Measured now, for some seconds, if it was not before. Repeat for each model.",
+)
+@click.option("--again", is_flag=True, help="With --profile: measure now, whatever was measured before.")
+@click.option(
+    "--latency-p99-ms",
+    type=click.FloatRange(0, min_open=True),
+    help="With --profile: what is promised, in place of what the skill's skill.yaml says.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.svg",
+    help="With --profile: draw it, with its limits.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @some_settings_options(
-    "pads", "instances", "threads", "max_batch_size", "profile_dir", "load_timeout_s", "model_name"
+    *("pads", "instances", "threads", "max_batch_size", "profile_dir", "load_timeout_s", "model_name"),
+    "memory_budget",
 )
 def command(paths: tuple[Path, ...], url: str | None, *, as_json: bool, **options: Any) -> None:
     """Show what is inferred of models, and why one cannot be loaded.
@@ -33,11 +53,14 @@ def command(paths: tuple[Path, ...], url: str | None, *, as_json: bool, **option
     headrace models models/
     headrace models --url http://127.0.0.1:8000
     headrace models --url http://127.0.0.1:8000 sentiment
+    headrace models --profile sentiment models/ --latency-p99-ms 50
     """  # noqa: D301 - click's mark for lines that stay as they are
     import json
 
     from headrace.cli.tree import print_tree, print_versions
 
+    if show_profile(paths, url, options, as_json=as_json):
+        return
     found = surveyed(paths, options) if url is None else asked(url, [str(path) for path in paths])
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -47,6 +70,27 @@ def command(paths: tuple[Path, ...], url: str | None, *, as_json: bool, **option
         print_versions(found)
     if any(each["state"] != "READY" for each in found):
         raise SystemExit(1)
+
+
+def show_profile(paths: tuple[Path, ...], url: str | None, options: dict[str, Any], *, as_json: bool) -> bool:
+    """Show the golden point of each model that one is asked of; False, and nothing is done, if none is. Takes its own options out.
+
+    Raises:
+        click.ClickException: a model cannot be measured, or the options do not go together.
+    """
+    from headrace.cli.profile import Asked, show_profiles
+
+    asked = Asked(*(options.pop(name) for name in ("profile", "latency_p99_ms", "again", "plot")))
+    if not asked.names:
+        if asked != Asked((), None, is_again=False, plot=None):
+            raise click.UsageError("--latency-p99-ms, --again and --plot go with --profile NAME")
+        return False
+    if url is not None:
+        raise click.UsageError("--profile measures on this machine: give PATHS, and no --url")
+    if not paths:
+        raise click.UsageError("name a PATH where the models of --profile lie")
+    show_profiles(asked, make_settings(options), paths, as_json=as_json)
+    return True
 
 
 def surveyed(paths: tuple[Path, ...], options: dict[str, Any]) -> list[dict[str, Any]]:

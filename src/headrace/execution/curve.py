@@ -6,6 +6,7 @@ Ascending sizes in a fresh process, many runs of each: the sweep at load (measur
 """
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import numpy as np
 
 from headrace.errors import HeadraceError, LoadFailed
 from headrace.execution import linux
+from headrace.execution.death import death_of
 from headrace.execution.measure import KNEE, NOISY, once
 from headrace.execution.opening import LARGEST_SWEEP_BYTES, Opening
 from headrace.execution.probe import Probe
@@ -42,6 +44,34 @@ class Refused(msgspec.Struct, tag="refused", frozen=True):
 
 Report = Measured | Curve | Refused
 decode_report = msgspec.json.Decoder(Report).decode
+
+
+def measure(load: Load, on_measured: Callable[[Measured], None]) -> Curve:
+    """Have a process of its own measure a model; blocks. Each size is told when it is measured.
+
+    Raises:
+        LoadFailed: it cannot be loaded, or not be run on made-up inputs, or its process crashed.
+    """
+    command = [sys.executable, "-m", "headrace.execution.curve", str(os.getpid())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603 - our own module
+        assert process.stdin is not None, "asked for"
+        assert process.stdout is not None, "asked for"
+        try:
+            process.stdin.write(msgspec.msgpack.encode(load))
+            process.stdin.close()
+            for line in process.stdout:
+                match decode_report(line):
+                    case Measured() as point:
+                        on_measured(point)
+                    case Curve() as curve:
+                        return curve
+                    case Refused(reason):
+                        raise LoadFailed(reason)
+        except BrokenPipeError:
+            pass  # it ended before it had read what to load
+        finally:
+            process.kill()
+    raise LoadFailed(f"its process {death_of(process.wait(), '', '').reason}")
 
 
 def reports(load: Load) -> Iterator[Report]:
