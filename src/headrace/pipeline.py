@@ -383,6 +383,7 @@ class Pipeline:
         reason: str = "ended",
         is_own_doing: bool = False,
         is_memory: bool = False,
+        is_excused: bool = False,
     ) -> None:
         """Their worker is gone: what it ran is tried once more, alone, or answered; what it had not begun just waits.
 
@@ -393,6 +394,7 @@ class Pipeline:
             reason: how it ended, as in "was killed by SIGSEGV".
             is_own_doing: what it ran made it end, and nobody from outside: a crash, or a run that hung.
             is_memory: the kernel ended it, since memory ran out.
+            is_excused: it ended with its process, and that was another model's doing.
         """
         gone = list(channels)
         now = self._clock()
@@ -405,7 +407,7 @@ class Pipeline:
                 if is_memory and not at and not batch.is_rebuild:
                     self._run_short(batch, f"its worker {reason}", has_died=True)
                     continue
-                self._guard.lost(batch, Outcome.EXCLUDED if at else Outcome.FAILED, now)
+                self._guard.lost(batch, Outcome.EXCLUDED if at or is_excused else Outcome.FAILED, now)
                 if at:
                     self._put_back(batch.tickets)
                 else:
