@@ -627,6 +627,7 @@ class ModelVersion:
             is_overdue=worker.is_overdue,
             reason=death.reason,
             is_own_doing=death.is_own_doing,
+            is_excused=worker.is_excused,
         )
 
     def _seat_of(self, worker: Worker) -> Seat:
