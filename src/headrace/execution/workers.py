@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from headrace.execution.limits import KernelKills
 from headrace.execution.process import Process
+from headrace.execution.process_memory import private_bytes
 from headrace.execution.supervisor import Worker, WorkerEvents
 from headrace.execution.wire import Load
 
@@ -36,6 +39,7 @@ class Workers:
     def __init__(self, per_process: int = 1) -> None:
         """`per_process`: how many small models share a process; 1 gives each its own."""
         self._per_process = per_process
+        self._kills = KernelKills()
         # The mutable state: processes that are shared, with what ends them while they are empty, and who has ended one.
         self._shared: dict[Process, asyncio.TimerHandle | None] = {}
         self._culprits: dict[Identity, None] = {}
@@ -47,11 +51,11 @@ class Workers:
             OSError: there is no memory, descriptor or process number left for it.
         """
         if self._per_process == 1 or not may_share(load) or identity(load) in self._culprits:
-            return Worker(load, events)
+            return Worker(load, events, kills=self._kills)
         for process in self._with_room():
             with contextlib.suppress(OSError):  # it has ended, and that was not noticed yet
                 return self._enter(process, load, events)
-        process = Process(self)
+        process = Process(self, self._kills)
         self._shared[process] = None
         return self._enter(process, load, events)
 
@@ -61,6 +65,15 @@ class Workers:
             Shared(each.pid, tuple(f"{member.load.name}/{member.load.version}" for member in each.members))
             for each in self._shared
         ]
+
+    def sharers(self, load: Load) -> int:
+        """How many models a process of this one holds, where there are enough of them."""
+        return self._per_process if may_share(load) and identity(load) not in self._culprits else 1
+
+    def private_bytes(self, pids: Iterable[int]) -> int:
+        """Private bytes of one model's processes; of a shared one its part."""
+        members = {process.pid: len(process.members) for process in self._shared}
+        return sum(private_bytes(pid) // max(1, members.get(pid, 1)) for pid in pids)
 
     def close(self) -> None:
         """End what is left; waits for it."""

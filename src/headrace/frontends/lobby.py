@@ -13,6 +13,8 @@ from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
 
 Key = tuple[str, str]
+COMING = frozenset({VersionState.LOADING, VersionState.RESTARTING})
+STILL_TO_COME = COMING | {VersionState.ABSENT}
 
 
 class Guest:
@@ -54,11 +56,7 @@ class Lobby:
 
     def takes(self, version: ModelVersion | None) -> bool:
         """Whether a request that nobody can decode yet may wait for the version."""
-        return (
-            version is not None
-            and version.is_on_demand
-            and version.state in {VersionState.ABSENT, VersionState.LOADING}
-        )
+        return version is not None and version.is_on_demand and version.state in STILL_TO_COME
 
     def wait(
         self,
@@ -102,7 +100,7 @@ class Lobby:
 
     def __call__(self, event: Event) -> None:
         """Hear what became of those who are waited for; as an observer."""
-        if not isinstance(event, VersionChanged) or event.state == VersionState.LOADING:
+        if not isinstance(event, VersionChanged) or event.state in COMING:
             return
         key = (event.model, event.version)
         if guests := self._guests.get(key):

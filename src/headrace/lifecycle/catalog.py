@@ -74,7 +74,13 @@ class Catalog:
         self._deaths: dict[Key, int] = {}
         self._gone: dict[Key, None] = {}
         self._was_ready = False
-        self.residency = Residency(settings, clock, report, read_budget or budget_reader(settings, clock))
+        self.residency = Residency(
+            settings,
+            clock,
+            report,
+            read_budget or budget_reader(settings, clock),
+            lambda version: self.workers.private_bytes(version.pids),
+        )
         self.waits_for: tuple[str, ...] = ()
         self.is_exiting = False
 

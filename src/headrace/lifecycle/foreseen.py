@@ -4,10 +4,11 @@ It is worked out as residency.py does it, in the same order and of the same figu
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headrace.byte_sizes import in_words
 from headrace.config import Settings
+from headrace.errors import ConfigurationError
 from headrace.lifecycle.budget import Budget, mistakes
 from headrace.lifecycle.holdings import allowed_run, holding
 from headrace.lifecycle.ledger import Holding, Ledger, Reservation
@@ -18,8 +19,9 @@ from headrace.lifecycle.version import ModelVersion
 from headrace.repository.source import Source
 
 WHEN_ASKED = "loaded when it is asked for, as preload is false"
+GUESSED = " (guessed from its files)"
 NO_ROOM = "{} are lacking at start: loaded when it is asked for, and others leave for it"
-NEVER = "it takes {} at least, and the budget is {}: it is never loaded"
+NEVER = "takes at least {} of a budget of {}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,9 @@ def foresee(settings: Settings, sources: Iterable[Source], budget: Budget, slots
 
     Sources with a problem are left out: they are refused for that.
     """
-    stays = [stay_of(source, settings) for source in sources if not source.problem]
+    stays = stays_of(settings, sources)
+    for stay in stays:
+        know(stay, settings)
     ledger = Ledger(budget.budget, slots)
     taken: dict[Stay, Reservation] = {}
     models = []
@@ -67,13 +71,44 @@ def foresee(settings: Settings, sources: Iterable[Source], budget: Budget, slots
     return Foreseen(view, tuple(mistakes(budget, least_parts(stays, slots))))
 
 
-def stay_of(source: Source, settings: Settings) -> Stay:
-    """With what was measured of it before, if anything was."""
-    version = ModelVersion(source, settings, float, lambda _: None)
-    stay = Stay(version, settings, 0.0)
+def foreseen_mistakes(settings: Settings, sources: Iterable[Source], budget: Budget, slots: int) -> list[str]:
+    """The mistakes of `foresee` alone. Only files of models are read that are pinned, or too large by their size."""
+    stays = stays_of(settings, sources)
+    for stay in stays:
+        if stay.is_pinned or least(stay).total > budget.budget:
+            know(stay, settings)
+    return mistakes(budget, least_parts(stays, slots))
+
+
+def refuse_impossible(settings: Settings, sources: Iterable[Source], budget: Budget, slots: int) -> None:
+    """A budget, and pinned models, that no memory would be enough for even if nobody else held any.
+
+    What others hold now they may give back, so that it keeps no server from its start.
+
+    Raises:
+        ConfigurationError: there are, with the sums.
+    """
+    room = max(0, budget.total - budget.reserve)
+    most = room if settings.memory_budget is None else min(room, settings.memory_budget)
+    alone = replace(budget, external=0, budget=most)
+    pinned = [each for each in sources if each.config.residence.is_pinned or each.name in settings.pin]
+    if found := foreseen_mistakes(settings, pinned, alone, slots):
+        raise ConfigurationError("\n".join(found))
+
+
+def stays_of(settings: Settings, sources: Iterable[Source]) -> list[Stay]:
+    """Of all that can be loaded, as yet without what was measured of them."""
+    return [
+        Stay(ModelVersion(source, settings, float, lambda _: None), settings, 0.0, lambda _: 0)
+        for source in sources
+        if not source.problem
+    ]
+
+
+def know(stay: Stay, settings: Settings) -> None:
+    """What was measured of it before, if anything was."""
     if (known := stay.look_up(settings)) is not None:
-        version.know(*known)
-    return stay
+        stay.version.know(*known)
 
 
 def least(stay: Stay) -> Holding:
@@ -98,14 +133,12 @@ def least_parts(stays: list[Stay], slots: int) -> list[tuple[str, int, bool]]:
     """
     pinned = sorted((each for each in stays if each.is_pinned), key=lambda each: -least(each).scratch)
     without_runs = set(pinned[slots:])
-    return [
-        (
-            "/".join(stay.key),
-            least(stay).resident if stay in without_runs else least(stay).total,
-            stay.is_pinned,
-        )
-        for stay in stays
-    ]
+    parts = []
+    for stay in stays:
+        name = "/".join(stay.key) + ("" if stay.version.footprint is not None else GUESSED)
+        nbytes = least(stay).resident if stay in without_runs else least(stay).total
+        parts.append((name, nbytes, stay.is_pinned))
+    return parts
 
 
 def model_of(stay: Stay, mine: Holding, reason: str, budget: Budget) -> ModelMemory:

@@ -14,6 +14,8 @@ CONTEXT = 40 * MIB
 """Of a worker whose footprint nobody has measured: an interpreter, numpy and a runtime."""
 OF_FILES, ON_TOP = 2.0, 32 * MIB
 """A runtime copies weights into the form it computes with, and parses the file beside; small runs take a little more."""
+SLACK = 16 * MIB
+"""That a version may grow by until that is seen, where nobody has measured what its runs take."""
 OF_BUDGET = 0.7
 """Of a device's memory a model and its runs take at most so much: the golden point's rule."""
 FOR_RUNS = 0.3
@@ -28,8 +30,9 @@ class Known:
         footprint: None if it was not measured.
         file_bytes: of its artifact, with weights kept beside it.
         workers, instances: processes, and sessions in each.
+        sharers: models that share a process.
         cost, rows: of the largest batch that is run.
-        used: private bytes its workers have had at most, as seen; 0 if it was never in memory.
+        used: private bytes its workers have had at most since it is in memory, as seen; 0 before.
     """
 
     footprint: Footprint | None
@@ -39,6 +42,15 @@ class Known:
     cost: int
     rows: int
     used: int = 0
+    sharers: int = 1
+
+    @property
+    def resident(self) -> int:
+        """What all its workers hold without their runs; of processes it shares its part."""
+        footprint = self.footprint
+        if footprint is None:
+            return self.used or estimate(self)
+        return self.workers * (footprint.context // self.sharers + footprint.weights)
 
 
 def holding(known: Known, allowed: int, *, keeps: bool) -> Holding:
@@ -51,8 +63,8 @@ def holding(known: Known, allowed: int, *, keeps: bool) -> Holding:
     """
     footprint = known.footprint
     if footprint is None:
-        return Holding(max(known.used, estimate(known) if not known.used else 0))
-    resident = known.workers * footprint.resident
+        return Holding(known.used + SLACK if known.used else estimate(known))
+    resident = known.resident
     scratch = known.workers * known.instances * run_bytes(known, allowed)
     if keeps:
         return Holding(max(resident + scratch, known.used))
@@ -70,7 +82,7 @@ def run_bytes(known: Known, allowed: int) -> int:
 
 def estimate(known: Known) -> int:
     """Bytes of all its workers, by the size of its files."""
-    return known.workers * (CONTEXT + round(OF_FILES * known.file_bytes) + ON_TOP)
+    return known.workers * (CONTEXT // known.sharers + round(OF_FILES * known.file_bytes) + ON_TOP)
 
 
 def allowed_run(budget: int, resident: int, own: int, slots: int) -> int:

@@ -49,12 +49,14 @@ class Residency:
         clock: Callable[[], float],
         report: Callable[[Event], None],
         read_budget: Callable[[int], Budget],
+        read_used: Callable[[ModelVersion], int],
     ) -> None:
-        """`read_budget` works out the budget, given the private bytes that workers have now."""
+        """`read_used` gives the private bytes of a version's workers, `read_budget` the budget, given those of all workers."""
         self._settings = settings
         self._clock = clock
         self._report = report
         self._read_budget = read_budget
+        self._read_used = read_used
         self._loop = asyncio.get_running_loop()
         self._budget = read_budget(0)
         self._slots = usable_cores()
@@ -81,7 +83,8 @@ class Residency:
             if each.version.source.problem:
                 each.version.start()
         wanted = [each for each in loadable if each.is_preloaded is not False]
-        if needed([self._holding(each) for each in wanted], self._slots) <= self._ledger.budget:
+        resident = sum(each.base for each in wanted)
+        if needed([self._holding(each, resident) for each in wanted], self._slots) <= self._ledger.budget:
             self._start(loadable)
         else:
             self._later(self._start_knowing(loadable))
@@ -98,7 +101,7 @@ class Residency:
             version.start()
         elif is_beside:
             self._want(stay, "start")
-        elif self._ledger.lacks(self._holding(stay)):
+        elif self._ledger.lacks(self._holding(stay, self._resident())):
             self._later(self._start_knowing([stay]))
         else:
             self._start([stay])
@@ -167,7 +170,7 @@ class Residency:
 
     def view(self) -> MemoryView:
         """What is shown to people."""
-        now, budget = self._clock(), self._budget
+        now, budget, base = self._clock(), self._budget, self._resident()
         holdings = [each.holding for each in self._ledger]
         resident = sum(each.resident for each in holdings)
         device = DeviceMemory(
@@ -183,12 +186,12 @@ class Residency:
             self._slots,
         )
         stays = sorted(self._stays.values(), key=lambda each: each.key)
-        return MemoryView((device,), tuple(self._view_of(stay, now) for stay in stays))
+        return MemoryView((device,), tuple(self._view_of(stay, base, now) for stay in stays))
 
     # Coming in.
 
     def _add(self, version: ModelVersion) -> Stay:
-        stay = self._stays[version] = Stay(version, self._settings, self._clock())
+        stay = self._stays[version] = Stay(version, self._settings, self._clock(), self._read_used)
         version.heed(partial(self.want, version), self.gone)
         return stay
 
@@ -236,7 +239,7 @@ class Residency:
             self._set_tight(is_tight=True)
             if self._take(stay, self._wanted[stay]):
                 return True
-        mine = self._holding(stay)
+        mine = self._holding(stay, self._resident())
         there = [each.reservation for each in self._stays.values() if each.is_leaving and each.reservation]
         if there and not self._ledger.lacks(mine, there):
             return False  # their processes have not ended yet
@@ -281,7 +284,8 @@ class Residency:
 
     def _take(self, stay: Stay, cause: str) -> bool:
         """Reserve what it needs and begin to load it; False where it does not fit."""
-        reservation = self._ledger.reserve("/".join(stay.key), self._holding(stay))
+        needs = self._holding(stay, self._resident())
+        reservation = self._ledger.reserve("/".join(stay.key), needs)
         if reservation is None:
             return False
         stay.begin(reservation, cause, self._clock())
@@ -299,8 +303,7 @@ class Residency:
             seconds = stay.arrived(now)
             self._report(VersionLoaded(*stay.key, stay.cause, seconds))
             stay.cause = ""
-        stay.look(now)
-        self._hold(stay)
+        self._hold_again()
         if stay.version.lacks_spec:
             self._measure(stay)
         self._admit_soon()
@@ -334,7 +337,9 @@ class Residency:
                 break
             leaving += max(stay.used, stay.holding.total)
             self._send_away(stay, f"memory is {mib(over)} over its budget")
-        wide = [self._holding(each, keeps=True) for each in self._stays.values() if each.reservation]
+        resident = self._resident()
+        there = [each for each in self._stays.values() if each.reservation is not None]
+        wide = [self._holding(each, resident, keeps=True) for each in there]
         if self._is_tight and not self._wanted and needed(wide, self._slots) < ROOMY * self._ledger.budget:
             self._set_tight(is_tight=False)
 
@@ -351,24 +356,31 @@ class Residency:
         self._hold_again()
 
     def _hold_again(self) -> None:
+        resident = self._resident()
         for stay in self._stays.values():
             if stay.reservation is not None:
-                self._hold(stay)
+                self._hold(stay, resident)
 
-    def _hold(self, stay: Stay) -> None:
+    def _hold(self, stay: Stay, resident: int) -> None:
         """What it holds by what is known now, and what its runs may take."""
-        if stay.reservation is None:
-            return
-        stay.reservation.change(self._holding(stay))
-        stay.bound(self._allowed(stay), gives_back=self._is_tight)
+        assert stay.reservation is not None, "it is in memory"
+        allowed = self._allowed(stay, resident)
+        stay.reservation.change(holding(stay.known(), allowed, keeps=not self._is_tight))
+        stay.bound(allowed, gives_back=self._is_tight)
 
-    def _holding(self, stay: Stay, *, keeps: bool | None = None) -> Holding:
+    def _holding(self, stay: Stay, resident: int, *, keeps: bool | None = None) -> Holding:
+        """What one that is not there would hold beside others that hold so much without their runs."""
         keeps = not self._is_tight if keeps is None else keeps
-        return holding(stay.known(), self._allowed(stay), keeps=keeps)
+        own = 0 if stay.reservation is not None else stay.base
+        return holding(stay.known(), self._allowed(stay, resident + own), keeps=keeps)
 
-    def _allowed(self, stay: Stay) -> int:
-        resident = sum(each.base for each in self._stays.values() if each.reservation and each is not stay)
-        return allowed_run(self._ledger.budget, resident + stay.base, stay.base, self._slots)
+    def _allowed(self, stay: Stay, resident: int) -> int:
+        """Bytes that a run of it may take, where all that are in memory hold so many without their runs."""
+        own = stay.base
+        return allowed_run(self._ledger.budget, resident, own, self._slots)
+
+    def _resident(self) -> int:
+        return sum(stay.base for stay in self._stays.values() if stay.reservation is not None)
 
     # What is measured.
 
@@ -383,7 +395,7 @@ class Residency:
                 return
 
     def _measure(self, stay: Stay) -> bool:
-        limit = round(PROBED * self._holding(stay).total)
+        limit = round(PROBED * self._holding(stay, self._resident()).total)
         reservation = self._ledger.reserve(f"measuring {'/'.join(stay.key)}", Holding(limit))
         if reservation is None:
             return False
@@ -392,8 +404,8 @@ class Residency:
 
     # What is shown.
 
-    def _view_of(self, stay: Stay, now: float) -> ModelMemory:
-        held = stay.reservation.holding if stay.reservation else self._holding(stay)
+    def _view_of(self, stay: Stay, resident: int, now: float) -> ModelMemory:
+        held = stay.reservation.holding if stay.reservation else self._holding(stay, resident)
         version = stay.version
         return ModelMemory(
             *stay.key,

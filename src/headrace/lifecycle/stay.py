@@ -1,17 +1,16 @@
 """One version's stay in memory: what it holds and has held, how often it is asked for, and whether it may leave."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import inf
 from pathlib import Path
 
 from headrace.config import Settings
 from headrace.errors import LoadFailed
-from headrace.execution.process_memory import private_bytes
 from headrace.execution.profiles import ProfileStore, external_data
 from headrace.execution.wire import Profile
 from headrace.faults.breaker import BreakerState
 from headrace.lifecycle.eviction import Candidate
-from headrace.lifecycle.holdings import Known, estimate
+from headrace.lifecycle.holdings import Known
 from headrace.lifecycle.ledger import Holding, Reservation
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
@@ -24,8 +23,11 @@ NOTHING = Holding(0)
 class Stay:
     """Of one version, for as long as there is that version. Lives on the loop."""
 
-    def __init__(self, version: ModelVersion, settings: Settings, now: float) -> None:
-        """Look at its files."""
+    def __init__(
+        self, version: ModelVersion, settings: Settings, now: float, read_used: Callable[[ModelVersion], int]
+    ) -> None:
+        """Look at its files. `read_used` gives the private bytes of its workers."""
+        self._read_used = read_used
         source, residence = version.source, version.source.config.residence
         self.version = version
         self.key = (source.name, source.version)
@@ -90,10 +92,7 @@ class Stay:
     @property
     def base(self) -> int:
         """Bytes it holds without its runs."""
-        known = self.known()
-        if known.footprint is None:
-            return known.used or estimate(known)
-        return known.workers * known.footprint.resident
+        return self.known().resident
 
     @property
     def cap(self) -> int:
@@ -132,7 +131,8 @@ class Stay:
             version.instance_count,
             cost,
             rows,
-            self._most_used if self.reservation is not None else 0,
+            self._most_used,
+            version.sharers,
         )
 
     def begin(self, reservation: Reservation, cause: str, now: float) -> None:
@@ -147,12 +147,14 @@ class Stay:
         """It is there; seconds that took."""
         seconds = now - self._began
         self.since = now
+        self.look(now)
         return seconds
 
     def leave(self) -> None:
         """It is to go."""
         self.evictions += 1
         self.since = inf
+        self._most_used = 0
 
     def measure(self, reservation: Reservation, limit: int) -> None:
         """Have a process find out what it takes, within so many bytes."""
@@ -185,8 +187,8 @@ class Stay:
 
     def look(self, now: float) -> None:
         """See what its workers have."""
-        self.used = sum(map(private_bytes, self.version.pids))
-        if now > self._began:
+        self.used = self._read_used(self.version)
+        if self.since <= now:
             self._most_used = max(self._most_used, self.used)
 
     def take_asked(self, now: float) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from headrace.events import (
     WorkerDied,
 )
 from headrace.execution.death import Death
+from headrace.execution.channel import Instance
 from headrace.execution.footprint import Footprint
 from headrace.execution.linux import starved_s, usable_cores
 from headrace.execution.profiles import ProfileStore
@@ -168,6 +170,7 @@ class ModelVersion:
         self.state = VersionState.LOADING
         self.reason = ""
         self.was_ready = False
+        self.pipeline.on_exhausted = self._replace_worker
         self._seats = [Seat(self._hire, clock, self._hang_floors_s) for _ in range(self._worker_count())]
         self._probe: Worker | None = None
         self._profile = Profile()
@@ -340,6 +343,11 @@ class ModelVersion:
     def worker_count(self) -> int:
         """Processes that serve it, or would."""
         return len(self._seats) + (0 if self.transforms is None else self.transforms.worker_count)
+
+    @cached_property
+    def sharers(self) -> int:
+        """Models that share a worker process with it, itself counted."""
+        return self._hiring.sharers(self.order())
 
     @property
     def instance_count(self) -> int:
@@ -628,7 +636,14 @@ class ModelVersion:
             reason=death.reason,
             is_own_doing=death.is_own_doing,
             is_excused=worker.is_excused,
+            is_memory=death.is_memory,
         )
+
+    def _replace_worker(self, channel: Instance, reason: str) -> None:
+        """For the pipeline: whatever else was done about too little memory has not helped that instance."""
+        for worker in self._workers():
+            if channel in worker.channels:
+                worker.replace(reason)
 
     def _seat_of(self, worker: Worker) -> Seat:
         return next(seat for seat in self._seats if seat.worker is worker)
