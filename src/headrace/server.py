@@ -17,12 +17,14 @@ import uvicorn
 from headrace.config import Settings
 from headrace.errors import ConfigurationError
 from headrace.events import Event, FilesChanged, Observer
-from headrace.execution.linux import allow_open_files
+from headrace.execution.linux import allow_open_files, usable_cores
 from headrace.frontends.asgi import CountingBodies
 from headrace.frontends.desk import Desk
 from headrace.frontends.http import LeanProtocol, sweep
 from headrace.frontends.rest import make_app
 from headrace.lifecycle.catalog import Catalog
+from headrace.lifecycle.foreseen import refuse_impossible
+from headrace.lifecycle.machine_budget import budget_reader
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
 from headrace.lifecycle.watcher import Watcher, first_scan
@@ -93,9 +95,11 @@ class Server:
         """Start, run, drain, stop.
 
         Raises:
-            ConfigurationError: the address cannot be used, or the models to wait for did not come.
+            ConfigurationError: the address cannot be used, the models to wait for did not come, or what is to stay in memory
+                cannot fit.
         """
         allow_open_files()
+        self._refuse_impossible()
         self.catalog = Catalog(self.settings, time.perf_counter, self._report)
         statistics = Statistics(time.time)
         metrics = Metrics(
@@ -145,6 +149,11 @@ class Server:
             self._stop_now.set()
         self._wait_for_balancers = wait_for_balancers
         self._stop_requested.set()
+
+    def _refuse_impossible(self) -> None:
+        budget = budget_reader(self.settings, time.perf_counter)(0)
+        sources = [found.source for found in self._seen.found.values()]
+        refuse_impossible(self.settings, sources, budget, usable_cores())
 
     def _listen(self) -> socket.socket:
         settings = self.settings

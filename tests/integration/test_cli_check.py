@@ -220,6 +220,30 @@ def test_what_is_kept_in_memory_is_a_model_that_is_there(tmp_path, option):
     assert f"{option} is given for oris, and the models are iris, n, o, plain, tf" in result.stderr
 
 
+def test_a_budget_that_the_machine_does_not_have_fails_with_the_sum(tmp_path):
+    result = run(lay_out(tmp_path, FILES), "--memory-budget", "900TiB")
+    assert result.exit_code == 1
+    assert "--memory-budget is 900 TiB, and there are " in result.stderr
+
+
+def test_pinned_models_that_do_not_fit_together_fail_with_the_sum(tmp_path):
+    lay_out(
+        tmp_path, {"a.onnx": None, "b/skill.yaml": f"{SKILL}memory: {{pin: true}}\n", "b/model.onnx": None}
+    )
+    one = run(tmp_path, "--memory-budget", "100MiB", "--profile-dir", tmp_path)
+    assert (one.exit_code, one.stderr) == (0, "")
+    both = run(tmp_path, "--memory-budget", "100MiB", "--pin", "a", "--profile-dir", tmp_path)
+    assert both.exit_code == 1
+    assert "pinned models take a/1 (guessed from its files) 72 MiB + b/1" in both.stderr
+    assert "= 144 MiB, and the budget is 100 MiB (--memory-budget): pin fewer, or raise it" in both.stderr
+
+
+def test_a_model_that_never_fits_fails_with_what_it_takes(tmp_path):
+    result = run(lay_out(tmp_path, {"a.onnx": None}), "--memory-budget", "30MiB", "--profile-dir", tmp_path)
+    assert result.exit_code == 1
+    assert "a/1 (guessed from its files) takes 72 MiB, and the budget is 30 MiB" in result.stderr
+
+
 def test_weights_are_for_models_that_are_there(tmp_path):
     result = run(lay_out(tmp_path, FILES), "--weight", "oris=2", "--weight", "iris=2")
     assert result.exit_code == 1

@@ -19,6 +19,13 @@ TIMEOUT_S = 10.0
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--url", help="Ask the server there how its models fare; PATHS are then names, none for all.")
 @click.option(
+    "--memory",
+    "is_memory",
+    is_flag=True,
+    help="Show what each model holds of the memory and what is left; without --url, what a server would load at its "
+    "start, by what was measured before. Loads nothing.",
+)
+@click.option(
     "--profile",
     multiple=True,
     metavar="NAME",
@@ -40,9 +47,11 @@ TIMEOUT_S = 10.0
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @some_settings_options(
     *("pads", "instances", "threads", "max_batch_size", "profile_dir", "load_timeout_s", "model_name"),
-    "memory_budget",
+    *("memory_budget", "pin", "preload"),
 )
-def command(paths: tuple[Path, ...], url: str | None, *, as_json: bool, **options: Any) -> None:
+def command(
+    paths: tuple[Path, ...], url: str | None, *, is_memory: bool, as_json: bool, **options: Any
+) -> None:
     """Show what is inferred of models, and why one cannot be loaded.
 
     PATHS are as for `headrace serve`. Each model is loaded, run and measured in a process of its own, exactly as the
@@ -54,12 +63,16 @@ def command(paths: tuple[Path, ...], url: str | None, *, as_json: bool, **option
     headrace models --url http://127.0.0.1:8000
     headrace models --url http://127.0.0.1:8000 sentiment
     headrace models --profile sentiment models/ --latency-p99-ms 50
+    headrace models --memory models/ --memory-budget 4GiB
     """  # noqa: D301 - click's mark for lines that stay as they are
     import json
 
     from headrace.cli.tree import print_tree, print_versions
 
     if show_profile(paths, url, options, as_json=as_json):
+        return
+    if is_memory:
+        show_memory(paths, url, options, as_json=as_json)
         return
     found = surveyed(paths, options) if url is None else asked(url, [str(path) for path in paths])
     if as_json:
@@ -68,7 +81,7 @@ def command(paths: tuple[Path, ...], url: str | None, *, as_json: bool, **option
         print_tree(found)
     else:
         print_versions(found)
-    if any(each["state"] != "READY" for each in found):
+    if any(each["state"] not in ("READY", "ABSENT") for each in found):
         raise SystemExit(1)
 
 
@@ -93,6 +106,38 @@ def show_profile(paths: tuple[Path, ...], url: str | None, options: dict[str, An
     return True
 
 
+def show_memory(paths: tuple[Path, ...], url: str | None, options: dict[str, Any], *, as_json: bool) -> None:
+    """What a server's models hold of its memory, or would hold of this machine's.
+
+    Raises:
+        click.ClickException: nobody answers, or there is nothing to load.
+        SystemExit: it cannot be as the settings say.
+    """
+    from headrace.cli.memory import show_foreseen, show_served
+
+    if url is not None:
+        show_served(url, [str(path) for path in paths], as_json=as_json)
+        return
+    named(paths)
+    settings = make_settings(options)
+    try:
+        can_be = show_foreseen(settings, paths, as_json=as_json)
+    except ConfigurationError as exc:
+        raise click.ClickException(str(exc)) from exc
+    if not can_be:
+        raise SystemExit(1)
+
+
+def named(paths: tuple[Path, ...]) -> None:
+    """Somebody has to say of what.
+
+    Raises:
+        click.UsageError: nobody does.
+    """
+    if not paths:
+        raise click.UsageError("name a PATH as for `headrace serve`, or a server with --url")
+
+
 def surveyed(paths: tuple[Path, ...], options: dict[str, Any]) -> list[dict[str, Any]]:
     """The models at the paths, loaded here.
 
@@ -104,8 +149,7 @@ def surveyed(paths: tuple[Path, ...], options: dict[str, Any]) -> list[dict[str,
     from headrace.cli.survey import survey
     from headrace.repository.find import find_sources
 
-    if not paths:
-        raise click.UsageError("name a PATH as for `headrace serve`, or a server with --url")
+    named(paths)
     settings = make_settings(options)
     try:
         sources = find_sources(paths, settings.model_name)

@@ -17,6 +17,8 @@ from headrace.model_config import Fallback
 
 WIDTH = 120
 """Where no terminal says how wide it is."""
+STYLES = {"READY": "green", "ABSENT": "dim"}
+"""State of a version → how it looks; all others are worth a look."""
 
 
 def print_tree(found: list[Found]) -> None:
@@ -57,11 +59,10 @@ def print_versions(found: list[Found]) -> None:
 
 
 def add_version(model: Tree, version: Found) -> None:
-    is_ready = version["state"] == "READY"
     workers = ", ".join(map(str, version["pids"]))
     head = Text.assemble(
         f"version {version['version']}  ",
-        (version["state"], "green" if is_ready else "bold red"),
+        (version["state"], STYLES.get(version["state"], "bold red")),
         (f"  {counted(version['instances'], 'instance')}, process {workers}" if workers else "", "dim"),
     )
     branch = model.add(head)
