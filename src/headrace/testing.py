@@ -11,9 +11,11 @@ import signal
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,10 @@ START_TIMEOUT_S = 60.0
 FAULT_VARIABLES = (VARIABLE, MODEL_VARIABLE, ONCE_VARIABLE)
 
 
+LOADS: Counter[str] = Counter()
+"""How often this process has loaded the fake model of a path."""
+
+
 class FakeBackend:
     """Doubles rows of four floats, and does what its file says.
 
@@ -43,12 +49,14 @@ class FakeBackend:
     load_dies: loading ends the process.
     error_value, death_value, hang_value: a row that begins with it makes the run raise, end the process, never return.
     invalid_value: a row that begins with it fails alone, as one its sender has to change.
+    most_rows_in_memory: more rows than these make the run raise MemoryError.
     sums_rows: rows change each other.
     journal: path of a file to which each run adds a line before it does anything: a JSON array of the time (of
         time.perf_counter), the process, and the number that each row begins with.
     switch: path of a file that is looked at in each run. While it is there, the run misbehaves as its JSON object says:
-        fault: "raise", "hang", "slow", "nan", "abort" or "segfault".
+        fault: "raise", "hang", "slow", "nan", "memory", "abort" or "segfault".
         seconds: how much longer a slow run takes.
+        loads: of "memory": how many times a process has to have loaded the model for its runs to go well; for ever if not said.
         golden_too: false to leave runs of the very row alone that was run first, as golden runs are; true if not said.
     """
 
@@ -58,10 +66,12 @@ class FakeBackend:
 
     def __init__(self) -> None:
         self._script: dict[str, Any] = {}
+        self._path = Path()
         self._first_run: list[bytes] = []  # of all clones
 
     def load(self, path: Path, threads: int, config: ModelConfig) -> None:  # noqa: ARG002 - the contract's
-        self._script = json.loads(path.read_text())
+        self._script, self._path = json.loads(path.read_text()), path
+        LOADS[str(path)] += 1
         time.sleep(self._script.get("load_seconds", 0))
         if self._script.get("load_dies"):
             os.kill(os.getpid(), signal.SIGSEGV)
@@ -70,7 +80,7 @@ class FakeBackend:
 
     def clone(self) -> "FakeBackend":
         other = FakeBackend()
-        other._script, other._first_run = self._script, self._first_run
+        other._script, other._first_run, other._path = self._script, self._first_run, self._path
         return other
 
     def run(self, inputs: dict[str, np.ndarray], wanted: list[str]) -> list[np.ndarray]:  # noqa: ARG002 - has one
@@ -81,6 +91,8 @@ class FakeBackend:
             with Path(journal).open("a") as file:
                 file.write(line + "\n")  # in one piece: it is not mixed with what others write
         fault = self._switched(rows)
+        if len(rows) > script.get("most_rows_in_memory", inf):
+            raise MemoryError(f"told to have no memory for {len(rows)} rows")
         if script.get("death_value") in first:
             os.kill(os.getpid(), signal.SIGKILL)
         if script.get("hang_value") in first:
@@ -111,19 +123,26 @@ class FakeBackend:
             return None
         if not switch.get("golden_too", True) and content == self._first_run[0]:
             return None
+        if switch["fault"] == "memory" and LOADS[str(self._path)] < switch.get("loads", inf):
+            raise MemoryError("told to have no memory by the switch")
+        misbehave(switch)
         fault: str = switch["fault"]
-        match fault:
-            case "raise":
-                raise InferenceFailed("told to fail by the switch")
-            case "hang":
-                time.sleep(3600)
-            case "slow":
-                time.sleep(switch["seconds"])
-            case "abort":
-                os.abort()
-            case "segfault":
-                ctypes.string_at(0)
         return fault
+
+
+def misbehave(switch: dict[str, Any]) -> None:
+    """As a switch says; "nan" and "memory" are the backend's."""
+    match switch["fault"]:
+        case "raise":
+            raise InferenceFailed("told to fail by the switch")
+        case "hang":
+            time.sleep(3600)
+        case "slow":
+            time.sleep(switch["seconds"])
+        case "abort":
+            os.abort()
+        case "segfault":
+            ctypes.string_at(0)
 
 
 @dataclass(frozen=True, slots=True)

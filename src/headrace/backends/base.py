@@ -4,6 +4,7 @@ Synchronous, and one object is never called twice at once: `clone()` gives each 
 may share whatever its runtime allows to be shared.
 """
 
+import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from headrace.errors import NoMemoryToLoad, OutOfMemory
 from headrace.messages import Datatype, ModelSpec
 from headrace.model_config import ModelConfig
 
@@ -27,6 +29,17 @@ class Declared:
     datatype: Datatype
     axes: tuple[int | str | None, ...] | None
     is_optional: bool = False
+
+
+def ran_out_of_memory(exc: BaseException | None) -> bool:
+    """Whether an exception, or what it came of, says that there was too little memory."""
+    while exc is not None:
+        if isinstance(exc, MemoryError | OutOfMemory | NoMemoryToLoad):
+            return True
+        if isinstance(exc, OSError) and exc.errno == errno.ENOMEM:
+            return True
+        exc = exc.__cause__
+    return False
 
 
 class ItemErrors(Exception):
@@ -85,6 +98,14 @@ class GivesExamples(Protocol):
 
         Of rows that are joined to see whether they change each other, those of seeds 1 and 4 are equally long.
         """
+
+
+@runtime_checkable
+class GivesLongest(Protocol):
+    """A backend whose made-up inputs can be longer than usual, which their shapes do not show."""
+
+    def longest(self, rows: int) -> dict[str, np.ndarray]:
+        """So many rows of the inputs that it makes up, as long as it takes them."""
 
 
 @runtime_checkable

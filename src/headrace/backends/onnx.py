@@ -13,7 +13,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from headrace.backends.base import Declared
-from headrace.errors import InferenceFailed, InvalidRequest, LoadFailed
+from headrace.errors import InferenceFailed, InvalidRequest, LoadFailed, NoMemoryToLoad, OutOfMemory
 from headrace.messages import Datatype
 from headrace.model_config import ModelConfig
 
@@ -52,6 +52,16 @@ CHOICES: dict[str, tuple[str, dict[str, Any]]] = {
     "enable_mem_pattern": ("enable_mem_pattern", SWITCH),
 }
 """Option → attribute of SessionOptions, and what each value means."""
+SAYS_NO_MEMORY = (
+    "Failed to allocate memory",
+    "BFCArena",
+    "std::bad_alloc",
+    "bad allocation",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDA failure 2: out of memory",
+)
+"""Onnxruntime has no error of its own for it."""
 ONNX_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16, without importing onnx
 
 
@@ -215,6 +225,8 @@ def load_errors(path: Path) -> Iterator[None]:
     except LoadFailed:
         raise
     except Exception as exc:
+        if is_out_of_memory(exc):
+            raise NoMemoryToLoad(path, sentence(exc)) from exc
         raise LoadFailed(f"onnxruntime cannot load {path}: {sentence(exc)}") from exc
 
 
@@ -227,7 +239,13 @@ def run_errors() -> Iterator[None]:
     except InvalidRequest:
         raise
     except Exception as exc:
-        raise InferenceFailed(sentence(exc)) from exc
+        kind = OutOfMemory if is_out_of_memory(exc) else InferenceFailed
+        raise kind(sentence(exc)) from exc
+
+
+def is_out_of_memory(exc: Exception) -> bool:
+    """Whether that is what onnxruntime, or numpy, means."""
+    return isinstance(exc, MemoryError) or any(each in str(exc) for each in SAYS_NO_MEMORY)
 
 
 def sentence(exc: Exception) -> str:

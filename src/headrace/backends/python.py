@@ -18,7 +18,7 @@ import numpy as np
 
 from headrace.backends.base import Declared, ItemErrors
 from headrace.backends.python_model import ModelContext, PythonModel
-from headrace.errors import HeadraceError, InferenceFailed, LoadFailed
+from headrace.errors import HeadraceError, InferenceFailed, LoadFailed, NoMemoryToLoad, OutOfMemory
 from headrace.messages import NUMPY_TYPES, Datatype, ModelSpec, TensorSpec
 from headrace.model_config import DeclaredTensor, ModelConfig
 
@@ -270,7 +270,10 @@ def load_errors(path: Path) -> Iterator[None]:
         raise LoadFailed(f"{exc.filename}:{exc.lineno}: {type(exc).__name__}: {exc.msg}") from exc
     except (Exception, SystemExit) as exc:
         traceback.print_exc()
-        raise LoadFailed(f"{place_of(exc, path.parent) or path}: {said_by(exc)}") from exc
+        place = place_of(exc, path.parent) or path
+        if is_out_of_memory(exc):
+            raise NoMemoryToLoad(place, said_by(exc)) from exc
+        raise LoadFailed(f"{place}: {said_by(exc)}") from exc
 
 
 @contextmanager
@@ -283,7 +286,15 @@ def run_errors(folder: Path) -> Iterator[None]:
     except (Exception, SystemExit) as exc:
         traceback.print_exc()
         where = place_of(exc, folder)
-        raise InferenceFailed(f"{Path(where).name}: {said_by(exc)}" if where else said_by(exc)) from exc
+        kind = OutOfMemory if is_out_of_memory(exc) else InferenceFailed
+        raise kind(f"{Path(where).name}: {said_by(exc)}" if where else said_by(exc)) from exc
+
+
+def is_out_of_memory(exc: BaseException) -> bool:
+    """Whether that is what Python, numpy, or a runtime that the code uses means; torch and others name theirs so."""
+    return isinstance(exc, MemoryError) or any(
+        each.__name__ in {"OutOfMemoryError", "ResourceExhaustedError"} for each in type(exc).__mro__
+    )
 
 
 def place_of(exc: BaseException, folder: Path) -> str:

@@ -9,6 +9,9 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+NO_MEMORY = 71
+"""Status of a worker that ended itself for want of memory."""
+KILLED_FOR_MEMORY = "was killed by the kernel: out of memory"
 OF_OTHERS = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT})
 """Signals that a process gets from somebody, or from the kernel where memory runs out."""
 CURRENT_THREAD = re.compile(r"^Current thread (0x[0-9a-f]+)", re.MULTILINE)
@@ -24,12 +27,14 @@ class Death:
         trace: what it wrote down itself, or "".
         signal: name of the one that ended it; "" if it ended by itself, or was ended since it hung.
         is_own_doing: what it ran made it end, as far as can be told, and nobody from outside.
+        is_memory: there was too little memory for it.
     """
 
     reason: str
     trace: str = ""
     signal: str = ""
     is_own_doing: bool = True
+    is_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +64,19 @@ class Verdict:
     is_excused: bool = False
 
 
-def judge(code: int, trace: str, suspects: Sequence[Suspect]) -> list[Verdict]:
-    """What each of them is to hear of a process that ended with the code, as Popen has it."""
+def judge(code: int, trace: str, suspects: Sequence[Suspect], *, is_memory: bool = False) -> list[Verdict]:
+    """What each of them is to hear of a process that ended with the code, as Popen has it. `is_memory`: as of death_of."""
     guilty = culprits(trace, suspects)
-    ended = death_of(code, "", guilty[0].hung if guilty else "")
+    ended = death_of(code, "", guilty[0].hung if guilty else "", is_memory=is_memory)
     names = " and ".join(each.label for each in guilty)
     reason = f"shared a process with {names}, and that {ended.reason}" if guilty else ended.reason
     shared = Verdict(Death(reason, "", ended.signal, is_own_doing=False), is_excused=True)
-    return [judged(code, trace, each) if each in guilty else shared for each in suspects]
+    return [judged(code, trace, each, is_memory=is_memory) if each in guilty else shared for each in suspects]
 
 
-def judged(code: int, trace: str, culprit: Suspect) -> Verdict:
+def judged(code: int, trace: str, culprit: Suspect, *, is_memory: bool) -> Verdict:
     """What the one is to hear that is to blame."""
-    death = death_of(code, trace, culprit.hung)
+    death = death_of(code, trace, culprit.hung, is_memory=is_memory)
     if not culprit.is_excused:
         return Verdict(death)
     return Verdict(replace(death, is_own_doing=False), is_excused=True)
@@ -90,10 +95,17 @@ def culprits(trace: str, suspects: Sequence[Suspect]) -> list[Suspect]:
     return [each for each in suspects if each.was_busy]
 
 
-def death_of(code: int, trace: str, hung: str) -> Death:
-    """How a process ended with the code, of which the gateway said that it hung, or nothing."""
+def death_of(code: int, trace: str, hung: str, *, is_memory: bool = False) -> Death:
+    """How a process ended with the code, of which the gateway said that it hung, or nothing.
+
+    `is_memory`: the kernel has killed somebody meanwhile, since memory ran out.
+    """
     if hung:
         return Death(hung, trace)
+    if code == NO_MEMORY:
+        return Death("ran out of memory", trace, is_own_doing=False, is_memory=True)
+    if is_memory and code == -signal.SIGKILL:
+        return Death(KILLED_FOR_MEMORY, trace, "SIGKILL", is_own_doing=False, is_memory=True)
     if code >= 0:
         return Death(f"ended with status {code}", trace)
     name = signal_name(-code)

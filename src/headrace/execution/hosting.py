@@ -52,11 +52,11 @@ class Host:
     def _open_and_serve(self, number: int, load: Load) -> None:
         """Nothing of the model is referred to when this is over."""
         try:
-            opened = open_model(load)
-        except LoadFailed as exc:
+            session = open_model(load)
+        except (LoadFailed, MemoryError) as exc:
             self._line.report(number, refusal(load, exc))
             return
-        serve(self._line, number, opened, self._trace, must_be_finite=load.config.finite_outputs)
+        serve(self._line, number, session, self._trace)
 
     def _show(self, number: int, label: str | None) -> None:
         """In the process's title. None: it has left."""

@@ -81,14 +81,19 @@ def arrange(load: Callable[[int], Backend], probe: Probe, cores: int, rows: int)
 
 
 def sweep(probe: Probe, largest: int, budget_s: float) -> dict[int, float]:
-    """Rows → seconds of a run, doubling until the throughput stops growing or the budget is spent."""
+    """Rows → seconds of a run, doubling until the throughput stops growing, or the budget or the memory is spent."""
     latencies: dict[int, float] = {}
     ends = time.perf_counter() + budget_s
     rows = 1
     while rows <= largest:
-        inputs = probe.batch([probe.row(seed) for seed in range(rows)])
-        probe.run(inputs)
-        latencies[rows] = seconds(partial(probe.run, inputs))
+        try:
+            inputs = probe.batch([probe.row(seed) for seed in range(rows)])
+            probe.run(inputs)
+            latencies[rows] = seconds(partial(probe.run, inputs))
+        except MemoryError:
+            if not latencies:
+                raise
+            break
         half = latencies.get(rows // 2)
         if half is not None and 2 * half < KNEE * latencies[rows]:
             break

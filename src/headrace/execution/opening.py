@@ -4,6 +4,7 @@ A fast model is probed and measured before it is ready, in a fraction of a secon
 run, and another process finds the rest out beside it. What was found out once is read from the stored profile.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,15 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from headrace.backends import registry
-from headrace.backends.base import Backend, DescribesItself
+from headrace.backends.base import Backend, DescribesItself, giving_back
 from headrace.backends.declared import DeclaredBackend
 from headrace.errors import LoadFailed
-from headrace.execution import measure
+from headrace.execution import linux, measure
+from headrace.execution.footprint import Footprint, largest_residual
 from headrace.execution.golden import Golden
+from headrace.execution.memory_sweep import sweep_memory
 from headrace.execution.probe import Probe
+from headrace.execution.process_memory import private_bytes
 from headrace.execution.profiles import ProfileStore
 from headrace.execution.steps import Step, reached
 from headrace.execution.warmup import warm_up, warmed_row
@@ -58,6 +62,7 @@ class Opening:
         self._load = load
         self._store = store
         self._key = store.key_of(load)
+        self._context = 0
 
     def open(self) -> Opened:
         """A backend that has run, and what is known of it.
@@ -66,6 +71,7 @@ class Opening:
             LoadFailed: the model cannot be loaded.
         """
         load = self._load
+        self._context = context_of(load.backend)
         if (described := self._open_described()) is not None:
             return described
         known = self._store.read(self._key)
@@ -74,13 +80,14 @@ class Opening:
             if is_about(known, known.spec, probe.backend):
                 return self._open_known(probe, known, known.spec)
         probe = self._probe(load.threads or 1)
-        warm_up(probe.backend, load.config)
-        reached(Step.WARMED_UP)
-        if (described := self._described(probe.backend)) is not None:
-            return described  # it could not tell before it was loaded
-        started = time.perf_counter()
-        probe.first_run()
-        reached(Step.FIRST_RUN)
+        with giving_back(probe.backend):
+            warm_up(probe.backend, load.config)
+            reached(Step.WARMED_UP)
+            if (described := self._described(probe.backend)) is not None:
+                return described  # it could not tell before it was loaded
+            started = time.perf_counter()
+            probe.first_run()
+            reached(Step.FIRST_RUN)
         if (took := time.perf_counter() - started) > SLOW_S:
             spec = self._as_batched(probe.unjoined_spec(load.name, load.version))
             # Were nothing known of how long a run takes, one that takes this long might be taken for hanging.
@@ -92,25 +99,62 @@ class Opening:
             reached(Step.PROBED)
             profile = self._measure(probe, spec, BUDGET_S)
             reached(Step.MEASURED)
+        if known is not None and (known.instances, known.threads) == (profile.instances, profile.threads):
+            profile = replace(
+                profile, footprint=known.footprint
+            )  # it was only too noisy to compare arrangements
         self._store.write(self._key, profile)
+        settle(probe)
         return self._opened(probe, spec, profile)
 
-    def measure_beside(self) -> Iterator[Ready]:
-        """What a slow model can do, as soon as it is known, and then how fast it does it.
+    def reopen(self, threads: int) -> Backend:
+        """Another backend over the same model, of which all is known.
 
-        Takes no turn at measuring: at idle priority it might never get to give it back.
+        Raises:
+            LoadFailed: the model cannot be loaded.
+        """
+        return self._loaded(threads)
+
+    def measure_beside(self) -> Iterator[Ready]:
+        """What a slow model can do, as soon as it is known, then how fast it does it; and of any model what it takes.
+
+        What is known already is kept as it is. Takes no turn at measuring: at idle priority it might never get to give it
+        back.
         """
         load = self._load
-        probe = self._probe(load.threads or 1)
-        spec = self._as_batched(probe.spec(load.name, load.version))
-        profile = Profile(spec, load.instances or 1, load.threads or 1)
-        yield Ready(spec, profile, self._key)
-        profile = self._measure(probe, spec, PATIENT_BUDGET_S)
+        self._context = context_of(load.backend)
+        known = self._store.read(self._key)
+        spec = None if known is None else known.spec
+        probe = self._probe(load.threads or (1 if known is None else max(1, known.threads)))
+        with giving_back(probe.backend):
+            warm_up(probe.backend, load.config)
+            probe.first_run()
+        footprint = self._footprint_so_far()
+        if known is None or spec is None or not is_about(known, spec, probe.backend):
+            spec = self._as_batched(probe.spec(load.name, load.version))
+            yield Ready(spec, Profile(spec, load.instances or 1, load.threads or 1), self._key)
+            known = self._measure(probe, spec, PATIENT_BUDGET_S)
+            self._store.write(self._key, known)
+            yield Ready(spec, known, self._key)
+            settle(probe)
+        footprint = self._footprint(footprint, probe, load.instances or known.instances, spec)
+        # Others may have learned more of it meanwhile.
+        profile = replace(self._store.read(self._key) or known, footprint=footprint)
         self._store.write(self._key, profile)
-        yield Ready(spec, profile, self._key)
+        yield Ready(replace(spec, name=load.name, version=load.version), profile, self._key)
+
+    def _footprint(self, so_far: Footprint, probe: Probe, instances: int, spec: ModelSpec) -> Footprint:
+        """With what runs take on top, if the model can be run on made-up inputs."""
+        if not probe.runs:
+            return so_far
+        limit = self._load.memory_limit
+        taken = sweep_memory(probe, instances, self._largest(probe, spec), limit, PATIENT_BUDGET_S)
+        margin = largest_residual(taken.peaks)
+        return replace(so_far, peaks=taken.peaks, margin=margin, data=taken.data, over=taken.over)
 
     def _opened(self, probe: Probe, spec: ModelSpec, profile: Profile) -> Opened:
         golden = self._golden(probe)
+        linux.trim_heap()
         ready = Ready(spec, profile, self._key, None if golden is None else golden.cost)
         return Opened(probe.backend, ready, golden)
 
@@ -134,14 +178,22 @@ class Opening:
         if not isinstance(backend, DescribesItself):
             return None
         spec = backend.describe(load.name, load.version)
-        return Opened(backend, Ready(spec, Profile(spec, load.instances or 1, load.threads or 1), self._key))
+        footprint = self._footprint_so_far()  # what runs take on top is seen once they come
+        profile = Profile(spec, load.instances or 1, load.threads or 1, footprint=footprint)
+        return Opened(backend, Ready(spec, profile, self._key))
+
+    def _footprint_so_far(self) -> Footprint:
+        """Of a process that has loaded the model and nothing else."""
+        linux.trim_heap()
+        return Footprint(self._context, max(0, private_bytes(os.getpid()) - self._context))
 
     def _open_known(self, probe: Probe, known: Profile, spec: ModelSpec) -> Opened:
         load = self._load
-        warm_up(probe.backend, load.config)
-        reached(Step.WARMED_UP)
-        probe.first_run()
-        reached(Step.FIRST_RUN)
+        with giving_back(probe.backend):
+            warm_up(probe.backend, load.config)
+            reached(Step.WARMED_UP)
+            probe.first_run()
+            reached(Step.FIRST_RUN)
         instances, threads = load.instances or known.instances, load.threads or known.threads
         profile = replace(known, instances=instances, threads=threads)
         return self._opened(probe, replace(spec, name=load.name, version=load.version), profile)
@@ -154,11 +206,16 @@ class Opening:
         if load.threads is None and load.instances is None:
             compared = COMPARED_ROWS if spec.joins_requests else 1
             chosen = measure.arrange(self._loaded, probe, load.cores, compared)
-        row_bytes = sum(array.nbytes for array in probe.row(0).values())
-        largest = min(load.max_rows, max(1, LARGEST_SWEEP_BYTES // max(1, row_bytes)))
-        latencies = measure.sweep(probe, largest if spec.joins_requests else 1, budget_s)
+        latencies = measure.sweep(probe, self._largest(probe, spec), budget_s)
         known = {probe.row_cost(): latencies}
         return Profile(spec, chosen.instances, chosen.threads, known, chosen.is_noisy)
+
+    def _largest(self, probe: Probe, spec: ModelSpec) -> int:
+        """Rows of the largest batch that is tried."""
+        if not spec.joins_requests:
+            return 1
+        row_bytes = sum(array.nbytes for array in probe.row(0).values())
+        return min(self._load.max_rows, max(1, LARGEST_SWEEP_BYTES // max(1, row_bytes)))
 
     def _probe(self, threads: int) -> Probe:
         load = self._load
@@ -194,6 +251,20 @@ class Opening:
             backend = DeclaredBackend(backend, config)
         # The other steps are the transform worker's, whose backend reads them itself.
         return backend if isinstance(backend, TransformBackend) else wrap(backend, config, self._load.pads)
+
+
+def context_of(backend: str) -> int:
+    """Bytes of this process with the runtime in it, and no model."""
+    registry.create(backend)
+    return private_bytes(os.getpid())
+
+
+def settle(probe: Probe) -> None:
+    """Give back what trying out took."""
+    if probe.runs:
+        with giving_back(probe.backend):
+            probe.run(probe.row(0))
+    linux.trim_heap()
 
 
 def check_batch_axis(backend: Backend) -> None:

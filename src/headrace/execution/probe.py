@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from msgspec.structs import replace
 
-from headrace.backends.base import Backend, Declared, GivesExamples, ItemErrors
-from headrace.errors import HeadraceError, InferenceFailed, LoadFailed
+from headrace.backends.base import Backend, Declared, GivesExamples, GivesLongest, ItemErrors
+from headrace.errors import HeadraceError, InferenceFailed, LoadFailed, OutOfMemory
 from headrace.messages import NUMPY_TYPES, Datatype, ModelSpec, TensorSpec
 
 SIZES = (16, 32, 64, 128, 256, 320, 512, 576, 640, 224, 1024, 8, 4, 2, 1)
@@ -24,6 +24,8 @@ TOLERANCE = 1e-2
 round differently by size, and a deep model makes more of that on inputs nobody has trained it for."""
 NEIGHBOUR_TOLERANCE = 1e-5
 """The same between two runs of one size that differ in the other row: there, nothing rounds differently."""
+LONGER = (1, 2, 4)
+"""Memory is measured for rows so many times as long as those that are made up otherwise."""
 MASK = "attention_mask"
 """An input of that name is the declaration that its lengths may be padded with zeros (the convention of exported
 transformers); like every declaration of padding it is used only if a run confirms it."""
@@ -127,6 +129,23 @@ class Probe:
             for at, each in enumerate(self.inputs)
         }
 
+    def rows_by_length(self) -> list[Arrays]:
+        """Rows to see by how memory grows with their length: one where all are equally long, else some, ascending.
+
+        A text of a skill is one element however long it is, so its longest stands for all.
+        """
+        if isinstance(self.backend, GivesLongest):
+            return [self.row(0) | self.backend.longest(1)]
+        varying = {
+            name
+            for each in self.inputs
+            for at, name in enumerate(each.names)
+            if isinstance(name, str) and at != each.batch
+        }
+        if not varying:
+            return [self.row(0)]
+        return [self.row(0, dict.fromkeys(varying, factor * self.size)) for factor in LONGER]
+
     def batch(self, rows: list[Arrays]) -> Arrays:
         """The rows joined along each input's batch axis; an input without one is the first row's."""
         return {
@@ -137,11 +156,19 @@ class Probe:
         }
 
     def run(self, inputs: Arrays) -> Arrays:
+        """All outputs.
+
+        Raises:
+            HeadraceError: the model says no.
+            MemoryError: there is too little memory, which says nothing of the model.
+        """
         names = [each.name for each in self.backend.outputs]
         try:
             return dict(zip(names, self.backend.run(inputs, names), strict=True))
         except ItemErrors as exc:
             raise InferenceFailed(str(next(iter(exc.errors.values())))) from exc
+        except OutOfMemory as exc:
+            raise MemoryError(str(exc)) from exc
 
     def row_cost(self) -> int:
         """Elements of a made-up row, as Group.cost counts them."""

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from headrace.execution import linux
 from headrace.execution.death import Suspect, Verdict, judge
+from headrace.execution.limits import KernelKills, let_go_first
 from headrace.execution.trace import ASK, read_trace
 from headrace.execution.wire import Load, Order, Report, receive_report, send_order
 
@@ -56,14 +57,15 @@ class ProcessEvents(Protocol):
 class Process:
     """One child process. Lives on the loop."""
 
-    def __init__(self, events: ProcessEvents | None = None) -> None:
-        """Start it, to be shared if somebody is to hear its events.
+    def __init__(self, events: ProcessEvents | None = None, kills: KernelKills | None = None) -> None:
+        """Start it, to be shared if somebody is to hear its events. `kills` tells whether memory ran out when it is killed.
 
         Raises:
             OSError: there is no memory, descriptor or process number left for it. Nothing is left behind.
         """
         self.is_shared = events is not None
         self._events = events
+        self._kills = kills
         self._loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as undo:
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -175,7 +177,8 @@ class Process:
         trace = read_trace(self._trace)
         os.close(self._trace)
         members = self.members
-        verdicts = judge(code, trace, [member.suspect() for member in members])
+        is_memory = code == -signal.SIGKILL and self._kills is not None and self._kills.take()
+        verdicts = judge(code, trace, [member.suspect() for member in members], is_memory=is_memory)
         if self._events is not None:
             self._events.on_ended(self)
             for member, verdict in zip(members, verdicts, strict=True):
@@ -200,4 +203,5 @@ def start(module: str, control: int, trace: int) -> subprocess.Popen[bytes]:
         process_group=0,  # what a model's own code starts there ends with it
     )
     linux.have_way_given(process.pid)
+    let_go_first(process.pid)
     return process

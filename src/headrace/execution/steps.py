@@ -45,12 +45,13 @@ class Step(StrEnum):
 
 
 class FaultKind(StrEnum):
-    """What befalls the worker: SIGKILL, SIGABRT, an exit, an exception, a thread that sleeps on, SIGSTOP."""
+    """What befalls the worker: SIGKILL, SIGABRT, an exit, an exception, too little memory, a thread that sleeps on, SIGSTOP."""
 
     KILL = "kill"
     ABORT = "abort"
     EXIT = "exit"
     RAISE = "raise"
+    MEMORY = "memory"
     HANG = "hang"
     STOP = "stop"
 
@@ -80,6 +81,8 @@ class InjectedFault:
                 os._exit(EXIT_STATUS)
             case FaultKind.RAISE:
                 raise RuntimeError(f"told to fail at step '{self.step}'")
+            case FaultKind.MEMORY:
+                raise MemoryError(f"told to run out of memory at step '{self.step}'")
             case FaultKind.HANG:
                 time.sleep(HANGS_S)
             case FaultKind.STOP:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from headrace.execution.channel import Channel
 from headrace.execution.death import Death, Suspect, Verdict
+from headrace.execution.limits import PROBE_SCORE, KernelKills, let_go_first
 from headrace.execution.process import Process
 from headrace.execution.wire import DESCRIPTORS, Load, LoadRefused, Ready, Report, Threads, Unloaded
 
@@ -29,8 +30,14 @@ class WorkerEvents:
 class Worker:
     """One model in a child process, and the channels to its instances. Lives on the loop."""
 
-    def __init__(self, load: Load, events: WorkerEvents, process: Process | None = None) -> None:
-        """Have the model opened: in a process that takes several, else in one of its own.
+    def __init__(
+        self,
+        load: Load,
+        events: WorkerEvents,
+        process: Process | None = None,
+        kills: KernelKills | None = None,
+    ) -> None:
+        """Have the model opened: in a process that takes several, else in one of its own, for which `kills` is.
 
         Raises:
             OSError: there is no memory, descriptor or process number left for it, or the process that it was to share has
@@ -49,7 +56,10 @@ class Worker:
         self._is_stopping = False
         self._has_ended = False
         self._hung = ""  # the reason why it is being ended, if it is
-        self._process = process or Process()
+        self._short = ""  # the reason why there was too little memory to load its model, if there was
+        self._process = process or Process(kills=kills)
+        if load.measure_only:
+            let_go_first(self.pid, PROBE_SCORE)
         try:
             self._number = self._process.enter(self)
         except OSError:
@@ -94,6 +104,12 @@ class Worker:
             self._process.ask_where()
             self._loop.call_later(TRACE_GRACE_S, self._end_process)
 
+    def replace(self, reason: str) -> None:
+        """End it now, for another one; `on_exit` follows. That is not held against its model. `reason` is a predicate."""
+        if self._process.is_running and not self._hung:
+            self._hung, self.is_excused = reason, True
+            self._process.kill()
+
     def on_report(self, report: Report, fds: list[int]) -> None:
         match report:
             case Ready() as ready:
@@ -102,6 +118,9 @@ class Worker:
                     close_all(fds)  # which is how it hears that it is not wanted any more
                 elif self._take_over(fds):
                     self._events.on_ready(self, ready)
+            case LoadRefused(reason, is_memory=True):
+                self._is_loading = False
+                self._short = f"could not load its model: {reason}"
             case LoadRefused(reason, is_stale):
                 self._is_loading = False
                 self.is_stale = is_stale
@@ -136,6 +155,8 @@ class Worker:
 
     def _end(self, death: Death) -> None:
         self._has_ended = True
+        if self._short:
+            death = Death(self._short, is_own_doing=False, is_memory=True)
         self._events.on_exit(self, death)
         self._close_channels()
 

@@ -17,11 +17,14 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
-from headrace.errors import LoadFailed
+from headrace.backends.base import Backend, ran_out_of_memory
+from headrace.errors import LoadFailed, NoMemoryToLoad
 from headrace.execution import linux
+from headrace.execution.death import NO_MEMORY
 from headrace.execution.instance import LONGEST_REASON, Instance
-from headrace.execution.opening import Opened, Opening
+from headrace.execution.opening import Opening
 from headrace.execution.profiles import ProfileStore
+from headrace.execution.session import Session
 from headrace.execution.stamps import changed
 from headrace.execution.steps import Step, arm, reached, work_for
 from headrace.execution.trace import Trace
@@ -61,41 +64,49 @@ def main(control: socket.socket, trace: Trace) -> None:
                 expect_unchanged(load)
                 line.report(number, ready)
             return
-        opened = open_model(load)
-    except LoadFailed as exc:
+        session = open_model(load)
+    except (LoadFailed, MemoryError) as exc:
         line.report(number, refusal(load, exc))
         return
-    serve(line, number, opened, trace, must_be_finite=load.config.finite_outputs)
+    serve(line, number, session, trace)
 
 
-def open_model(load: Load) -> Opened:
+def open_model(load: Load) -> Session:
     """The model as it was found.
 
     Raises:
         LoadFailed: it cannot be loaded, or is another one by now.
+        MemoryError: there is too little memory for it now.
     """
+
+    def reopen() -> Backend:
+        expect_unchanged(load)
+        return opening.reopen(threads)
+
     expect_unchanged(load)
-    opened = Opening(load, store_of(load)).open()
+    opening = Opening(load, store_of(load))
+    opened = opening.open()
     expect_unchanged(load)
-    return opened
+    threads = opened.ready.profile.threads
+    return Session(opened, reopen, must_be_finite=load.config.finite_outputs)
 
 
-def refusal(load: Load, exc: LoadFailed) -> LoadRefused:
+def refusal(load: Load, exc: LoadFailed | MemoryError) -> LoadRefused:
     """What the gateway is told of a model that cannot be loaded."""
-    return LoadRefused(str(exc)[:LONGEST_REASON], is_stale=changed(load.stamps) is not None)
+    is_memory = ran_out_of_memory(exc)
+    if is_memory and not isinstance(exc, NoMemoryToLoad):
+        exc = NoMemoryToLoad(load.path, str(exc) or type(exc).__name__)
+    is_stale = changed(load.stamps) is not None
+    return LoadRefused(str(exc)[:LONGEST_REASON], is_stale=is_stale, is_memory=is_memory)
 
 
 def store_of(load: Load) -> ProfileStore:
     return ProfileStore(Path(load.profile_dir) if load.profile_dir else None)
 
 
-def serve(line: Line, number: int, opened: Opened, trace: Trace, *, must_be_finite: bool) -> None:
+def serve(line: Line, number: int, session: Session, trace: Trace) -> None:
     """Say that all is ready, and run batches on all instances until the gateway closes their sockets."""
-    backend, ready, golden = opened
-    instances = [
-        Instance(backend if at == 0 else backend.clone(), ready.spec, golden, must_be_finite=must_be_finite)
-        for at in range(ready.profile.instances)
-    ]
+    instances = session.instances
     reached(Step.ARENAS_MADE)
     # The first serves on this thread. Nothing is run before the report, so that a trace of any run can be read.
     threads = [
@@ -105,7 +116,7 @@ def serve(line: Line, number: int, opened: Opened, trace: Trace, *, must_be_fini
     for thread in threads:
         thread.start()
     line.report(number, Threads((threading.get_ident(), *(each.ident or 0 for each in threads))))
-    line.report(number, ready, [fd for instance in instances for fd in instance.theirs()])
+    line.report(number, session.ready, [fd for instance in instances for fd in instance.theirs()])
     for instance in instances:
         instance.give_away()
     reached(Step.READY_SENT)
@@ -128,9 +139,10 @@ def serve_or_end(instance: Instance, number: int, trace: Trace) -> None:
 
 def end_badly(trace: Trace) -> NoReturn:
     """End the process, with what was raised for whoever asks why. A runtime's own exit handlers may hang."""
+    raised = sys.exc_info()[1]
     trace.write_exception()
     sys.stdout.flush()
-    os._exit(1)
+    os._exit(NO_MEMORY if raised is not None and ran_out_of_memory(raised) else 1)
 
 
 def expect_unchanged(load: Load) -> None:

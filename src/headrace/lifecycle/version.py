@@ -26,8 +26,8 @@ from headrace.events import (
     VersionChanged,
     WorkerDied,
 )
-from headrace.execution.death import Death
 from headrace.execution.channel import Instance
+from headrace.execution.death import Death
 from headrace.execution.footprint import Footprint
 from headrace.execution.linux import starved_s, usable_cores
 from headrace.execution.profiles import ProfileStore

@@ -1,0 +1,71 @@
+"""What keeps a worker that wants too much memory from taking the gateway, or the machine, with it.
+
+The kernel ends workers before the gateway, and probes before workers. A worker whose needs are known may take so much
+address space for data and no more: beyond that its allocations fail, which it survives, and nobody has to be ended.
+"""
+
+import contextlib
+import resource
+
+from headrace.execution.footprint import Footprint
+from headrace.execution.machine_memory import MachineMemory
+from headrace.execution.process_memory import status_of
+
+WORKER_SCORE, PROBE_SCORE = 500, 800
+"""Of 1000, on top of the part of the machine's memory that they have: who has to go first where there is none left."""
+SLACK_BYTES, OF_RUNS = 256 << 20, 1.5
+"""A worker may take so much, and so many times what its runs are known to take, on top of what it has when it is ready: it is
+to hold one that goes wrong, not one that is a little off."""
+
+
+class KernelKills:
+    """Tells whether a process that was killed was killed by the kernel for want of memory. Lives on the loop.
+
+    The kernel counts its kills and does not say whom. One that befell somebody else in the same group is taken for the next
+    worker's that is killed from outside.
+    """
+
+    def __init__(self, machine: MachineMemory | None = None) -> None:
+        self._machine = machine or MachineMemory()
+        # The mutable state: kills that are accounted for.
+        self._seen = self._machine.oom_kills()
+
+    def take(self) -> bool:
+        """A process was killed; True if there is a kernel's kill to account for it."""
+        if self._machine.oom_kills() <= self._seen:
+            return False
+        self._seen += 1
+        return True
+
+
+def let_go_first(pid: int, score: int = WORKER_SCORE) -> None:
+    """Have the kernel end that process before this one where memory runs out. A process that has ended is left alone."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w") as file:  # noqa: PTH123 - a kernel file
+        file.write(str(score))
+
+
+def bound(pid: int, footprint: Footprint | None, runs_bytes: int) -> int | None:
+    """Bound a process that is ready to what it needs; the bound may be moved again. None if it has ended.
+
+    Args:
+        pid: a child of this process.
+        footprint: what its model takes, as measured; None: nothing is known, and no bound is set.
+        runs_bytes: what its runs are known to take at once.
+    """
+    fields = status_of(pid)
+    if not fields or footprint is None:
+        return None
+    limit = fields["VmData"] + footprint.data + round(OF_RUNS * runs_bytes) + SLACK_BYTES
+    return limit if limit_data(pid, limit) else None
+
+
+def limit_data(pid: int, nbytes: int) -> bool:
+    """Bound address space for private data, softly, so that it can be moved; False if the process has ended or is another's."""
+    try:
+        _, hard = resource.prlimit(pid, resource.RLIMIT_DATA)
+        if hard != resource.RLIM_INFINITY:
+            nbytes = min(nbytes, hard)
+        resource.prlimit(pid, resource.RLIMIT_DATA, (nbytes, hard))
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
