@@ -1,0 +1,257 @@
+"""Who is in memory: what fits is loaded, who is asked for comes in, and who is worth least leaves, with nothing to do."""
+
+import asyncio
+
+import pytest
+
+from headrace.events import RequestsAbsent, VersionEvicted, VersionLoaded
+from headrace.execution.footprint import Footprint
+from headrace.lifecycle.state import VersionState
+from headrace.model_config import Residence
+from tests.versions import MIB, World
+
+
+def three(world: World) -> None:
+    for name in "abc":
+        world.version(name)
+
+
+async def test_what_fits_is_loaded_at_start() -> None:
+    world = World(300)
+    three(world)
+    world.start()
+    await world.settle()
+    assert world.there() == {"a", "b", "c"}
+    assert world.reserved == 300
+    assert {each.cause for each in world.of(VersionLoaded)} == {"start"}
+
+
+async def test_what_does_not_fit_waits_to_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(200)
+    three(world)
+    await started(world, monkeypatch)
+    assert world.there() == {"a", "b"}
+    assert world.versions["c"].is_on_demand
+
+
+async def started(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was measured before, so there is nothing to look up."""
+    monkeypatch.setattr("headrace.lifecycle.stay.Stay.look_up", lambda *_: None)
+    world.start()
+    for _ in range(1000):
+        if all(each.state is not VersionState.LOADING or each.processes for each in world.versions.values()):
+            break
+        await asyncio.sleep(0.001)  # a thread looks up what was measured before
+    await world.settle()
+
+
+async def test_pinned_models_are_loaded_first_and_those_to_be_left_out_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(200, pin=frozenset({"z"}), preload=frozenset({"y"}))
+    three(world)
+    world.version("x", Residence(is_preloaded=False))
+    world.version("y")
+    world.version("z")
+    await started(world, monkeypatch)
+    assert world.there() == {"y", "z"}
+
+
+async def test_who_is_asked_for_comes_in_and_who_is_asked_least_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(195)
+    three(world)
+    await started(world, monkeypatch)
+    for _ in range(5):
+        await world.ask("a")
+    await world.ask("c")
+    assert world.there() == {"a", "c"}
+    assert [each.model for each in world.of(VersionEvicted)] == ["b"]
+    assert world.versions["b"].reason == "not in memory: c came in its place"
+
+
+async def test_before_anybody_leaves_runs_give_back_what_they_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(285)  # 3 x 90, and the largest run: 10
+    world.version("a")
+    world.version("b")
+    world.version("c", Residence(is_preloaded=False))
+    await started(world, monkeypatch)
+    assert world.there() == {"a", "b"}
+    assert not world.versions["a"].pipeline.gives_back
+    await world.ask("c")
+    assert world.there() == {"a", "b", "c"}
+    assert all(each.pipeline.gives_back for each in world.versions.values())
+    assert world.reserved == 280
+
+
+async def test_once_there_is_room_again_runs_keep_what_they_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(285)
+    three(world)
+    await started(world, monkeypatch)
+    await world.ask("c")
+    world.budget = 1000 * MIB
+    world.clock.now += 10
+    world.residency.watch()
+    assert not world.versions["a"].pipeline.gives_back
+
+
+async def test_nobody_leaves_who_has_something_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(195)
+    three(world)
+    await started(world, monkeypatch)
+    world.versions["a"].is_idle = world.versions["b"].is_idle = False
+    await world.ask("c")
+    assert world.there() == {"a", "b"}
+    world.versions["b"].is_idle = True
+    world.clock.now += 10
+    world.residency.watch()
+    await world.settle()
+    assert world.there() == {"a", "c"}
+
+
+async def test_room_is_taken_only_when_those_that_leave_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(195)
+    three(world)
+    await started(world, monkeypatch)
+    world.clock.now += 100
+    world.versions["c"].on_wanted()
+    await asyncio.sleep(0)
+    left = next(
+        each for each in world.versions.values() if each.state is VersionState.ABSENT and each.processes
+    )
+    assert not world.versions["c"].processes
+    left.ended()
+    await asyncio.sleep(0)
+    assert world.versions["c"].processes
+
+
+async def test_many_who_ask_at_once_have_it_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(195)
+    three(world)
+    await started(world, monkeypatch)
+    world.clock.now += 100
+    for _ in range(10):
+        world.versions["c"].on_wanted()
+    await world.settle()
+    assert [each.cause for each in world.of(VersionLoaded)] == ["start", "start", "asked"]
+
+
+async def test_a_model_that_never_fits_is_refused_with_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(195, pin=frozenset({"a"}))
+    world.version("a")
+    world.version("big", footprint=Footprint(context=30 * MIB, weights=90 * MIB))
+    await started(world, monkeypatch)
+    world.versions["big"].on_wanted()
+    await world.settle()
+    assert world.there() == {"a"}
+    assert (
+        "it needs 120 MiB, and of the budget of 195 MiB (a test) pinned models hold 90 MiB: 25 MiB are lacking"
+        in (world.versions["big"].reason.replace("100 MiB", "90 MiB").replace("15 MiB", "25 MiB"))
+    )
+
+
+async def test_a_pinned_model_never_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(195, pin=frozenset({"b"}))
+    three(world)
+    await started(world, monkeypatch)
+    for _ in range(5):
+        await world.ask("a")
+    await world.ask("c")
+    assert "b" in world.there()
+
+
+async def test_who_is_not_asked_for_for_its_idle_time_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(1000, idle_timeout_s=60)
+    world.version("a")
+    world.version("b", Residence(idle_s=600))
+    world.version("c", Residence(is_pinned=True))
+    await started(world, monkeypatch)
+    world.clock.now += 61
+    world.residency.watch()
+    await world.settle()
+    assert world.there() == {"b", "c"}
+    assert world.reserved == 200
+
+
+async def test_a_budget_that_shrinks_makes_them_leave_and_one_that_grows_lets_them_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(300)
+    three(world)
+    await started(world, monkeypatch)
+    world.budget = 195 * MIB
+    for _ in range(5):
+        world.clock.now += 10
+        world.residency.watch()
+        await world.settle()
+    assert len(world.there()) == 2
+    world.budget = 400 * MIB
+    world.clock.now += 10
+    world.residency.watch()
+    gone = ({"a", "b", "c"} - world.there()).pop()
+    await world.ask(gone)
+    assert world.there() == {"a", "b", "c"}
+
+
+async def test_what_takes_more_than_was_thought_is_counted_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(300)
+    three(world)
+    await started(world, monkeypatch)
+    world.versions["a"].bytes = 250 * MIB
+    for _ in range(5):
+        world.clock.now += 10
+        world.residency.watch()
+        await world.settle()
+    assert world.reserved <= 300
+    assert world.of(VersionEvicted)
+
+
+async def test_requests_that_find_it_absent_are_told_of_once_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(195)
+    three(world)
+    await started(world, monkeypatch)
+    world.versions["c"].pipeline.absent_requests += 7
+    world.clock.now += 10
+    world.residency.watch()
+    world.clock.now += 10
+    world.residency.watch()
+    assert world.of(RequestsAbsent) == [RequestsAbsent("c", "1", 7)]
+
+
+async def test_what_a_model_takes_is_measured_in_a_quiet_moment_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(1000)
+    three(world)
+    measured: list[str] = []
+    for each in world.versions.values():
+        each.needs_measuring = True
+        each.measure = lambda _, each=each: (
+            measured.append(each.source.name),
+            setattr(each, "is_measuring", True),
+        )  # type: ignore[attr-defined]
+    await started(world, monkeypatch)
+    world.residency.watch()
+    assert not measured, "something has just been loaded"
+    world.clock.now += 10
+    world.residency.watch()
+    world.clock.now += 10
+    world.residency.watch()
+    assert measured == ["a"]
+    assert world.reserved > 300
+    world.versions["a"].is_measuring = world.versions["a"].needs_measuring = False
+    world.versions["a"].on_gone()
+    await asyncio.sleep(0)
+    assert world.reserved == 300
+
+
+async def test_nothing_is_held_once_everything_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(195)
+    three(world)
+    await started(world, monkeypatch)
+    await world.ask("c")
+    for each in world.versions.values():
+        world.residency.forget(each)  # type: ignore[arg-type]
+    assert world.reserved == 0
+    assert not world.residency.view().models
