@@ -83,7 +83,8 @@ def answered(record: Record, end: Note) -> str:
     if failed:
         return f"{sentence}; refused or failed: {failed}"
     in_vain = 0 if has_items(record) else sum(COUNTS.get(each.what, 0) for each in record.notes)
-    return sentence + (f", runs in vain before that: {in_vain}" if in_vain > 0 else "")
+    why = ", for want of memory" if last(record, "out_of_memory") is not None else ""
+    return sentence + (f", runs in vain before that: {in_vain}{why}" if in_vain > 0 else "")
 
 
 def has_items(record: Record) -> bool:

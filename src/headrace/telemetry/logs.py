@@ -13,6 +13,7 @@ from headrace.events import (
     BreakerChanged,
     Event,
     FilesChanged,
+    OutOfMemory,
     VersionChanged,
     VersionEvicted,
     VersionLoaded,
@@ -160,6 +161,10 @@ class LogObserver:
             case VersionLoaded(model, version, cause, seconds):
                 took = round(seconds, 3)
                 self._log.info("version_loaded", model=model, version=version, cause=cause, seconds=took)
+            case OutOfMemory(model, version, rows, step, reason):
+                self._log.warning(
+                    "ran_out_of_memory", model=model, version=version, rows=rows, step=step, reason=reason
+                )
             case VersionEvicted(model, version, reason):
                 self._log.info("version_evicted", model=model, version=version, reason=reason)
             case _:

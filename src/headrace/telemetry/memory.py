@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from headrace.events import RequestsAbsent, VersionEvicted, VersionLoaded
+from headrace.events import OutOfMemory, RequestsAbsent, VersionEvicted, VersionLoaded
 
 if (
     TYPE_CHECKING
@@ -15,11 +15,14 @@ if (
 
 LABELS = ("skill", "version")
 ABSENT, EVICTIONS, LOADS = "inference_absent_requests", "inference_evictions", "inference_loads"
+RAN_OUT = "inference_out_of_memory"
 COUNTERS = {
     ABSENT: "Requests that found their model absent from memory.",
     EVICTIONS: "Times that the model had to leave memory.",
     LOADS: "Times that the model came into memory, by cause: start, asked, again.",
+    RAN_OUT: "Runs that failed for want of memory, by what was done: split, again, rebuild, restart, refuse.",
 }
+MORE_LABELS = {LOADS: ("cause",), RAN_OUT: ("step",)}
 BYTES, OF_MODEL = "inference_memory_bytes", "inference_model_memory_bytes"
 RESIDENT, RELOAD = "inference_model_resident", "inference_reload_seconds"
 GAUGES = {
@@ -36,11 +39,13 @@ class Counts:
     """How often versions came, went and were missed. On the loop only."""
 
     def __init__(self) -> None:
-        # The mutable state: counts by model and version, and by cause for loads.
+        # The mutable state: counts by model and version, and by cause for loads, by step for runs that failed.
         self._of: dict[str, Counter[tuple[str, ...]]] = {name: Counter() for name in COUNTERS}
 
-    def count(self, event: RequestsAbsent | VersionEvicted | VersionLoaded) -> None:
+    def count(self, event: OutOfMemory | RequestsAbsent | VersionEvicted | VersionLoaded) -> None:
         match event:
+            case OutOfMemory(model, version, _, step):
+                self._of[RAN_OUT][model, version, step] += 1
             case RequestsAbsent(model, version, count):
                 self._of[ABSENT][model, version] += count
             case VersionEvicted(model, version):
@@ -56,7 +61,7 @@ class Counts:
 
     def collect(self) -> Iterator[Metric]:
         for name, counts in self._of.items():
-            labels = (*LABELS, "cause") if name == LOADS else LABELS
+            labels = (*LABELS, *MORE_LABELS.get(name, ()))
             family = CounterMetricFamily(name, COUNTERS[name], labels=labels)
             for key, count in counts.items():
                 family.add_metric(list(key), count)

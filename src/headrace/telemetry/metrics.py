@@ -26,6 +26,7 @@ from headrace.events import (
     Degraded,
     Event,
     FilesChanged,
+    OutOfMemory,
     RequestsAbsent,
     RequestsDropped,
     RequestsFailed,
@@ -191,7 +192,7 @@ class Metrics:
                 self._count(model, version, "dropped", count)
             case WorkerDied() | BreakerChanged() | Degraded():
                 self._count_fault(event)
-            case RequestsAbsent() | VersionEvicted() | VersionLoaded():
+            case OutOfMemory() | RequestsAbsent() | VersionEvicted() | VersionLoaded():
                 self._memory.count(event)
             case VersionForgotten(model, version):
                 self._forget((model, version))

@@ -15,7 +15,9 @@ REASONS = {
     **dict.fromkeys(("queue_full", "overloaded", "deadline_infeasible", "gateway_busy"), REJECTED),
     **dict.fromkeys(("timeout", "deadline_exceeded", "model_absent", "no_room"), REJECTED),
     "dropped": CANCELED,
-    **dict.fromkeys(("inference_failed", "worker_lost", "invalid_request", "invalid_item"), BACKEND),
+    **dict.fromkeys(
+        ("inference_failed", "worker_lost", "out_of_memory", "invalid_request", "invalid_item"), BACKEND
+    ),
 }
 """Outcome → Triton's reason of a failure; whatever is not here is OTHER."""
 NANOSECONDS_A_MICROSECOND = 1000
