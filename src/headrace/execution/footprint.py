@@ -94,7 +94,8 @@ def beyond(peaks: Peaks, costs: list[int], cost: int, rows: float, margin: int) 
     if len(costs) == 1:
         return in_elements
     growth = growth_of(peaks, costs[-2], longest)
-    return max(in_elements, of_rows(peaks[longest], rows, margin) * (cost / longest) ** growth)
+    factor: float = (cost / longest) ** growth
+    return max(in_elements, of_rows(peaks[longest], rows, margin) * factor)
 
 
 def growth_of(peaks: Peaks, shorter: int, longer: int) -> float:

@@ -19,7 +19,7 @@ from headrace.errors import LoadFailed
 from headrace.execution import linux, measure
 from headrace.execution.footprint import Footprint, largest_residual
 from headrace.execution.golden import Golden
-from headrace.execution.memory_sweep import sweep_memory
+from headrace.execution.memory_sweep import settle, sweep_memory
 from headrace.execution.probe import Probe
 from headrace.execution.process_memory import private_bytes
 from headrace.execution.profiles import ProfileStore
@@ -62,6 +62,7 @@ class Opening:
         self._load = load
         self._store = store
         self._key = store.key_of(load)
+        self._measured_s = 0.0
         self._context = 0
 
     def open(self) -> Opened:
@@ -75,7 +76,7 @@ class Opening:
         if (described := self._open_described()) is not None:
             return described
         known = self._store.read(self._key)
-        if known is not None and known.spec is not None and not known.is_noisy:
+        if known is not None and known.spec is not None and (load.is_asked or not known.is_noisy):
             probe = self._probe(load.threads or max(1, known.threads))
             if is_about(known, known.spec, probe.backend):
                 return self._open_known(probe, known, known.spec)
@@ -94,11 +95,13 @@ class Opening:
             latencies = {probe.row_cost(): {1: took}}
             profile = Profile(None, load.instances or 1, load.threads or 1, latencies)
             return self._opened(probe, spec, profile)
+        started = time.perf_counter()
         with self._store.turn():
             spec = self._as_batched(probe.spec(load.name, load.version))
             reached(Step.PROBED)
             profile = self._measure(probe, spec, BUDGET_S)
             reached(Step.MEASURED)
+        self._measured_s = time.perf_counter() - started
         if known is not None and (known.instances, known.threads) == (profile.instances, profile.threads):
             profile = replace(
                 profile, footprint=known.footprint
@@ -155,7 +158,7 @@ class Opening:
     def _opened(self, probe: Probe, spec: ModelSpec, profile: Profile) -> Opened:
         golden = self._golden(probe)
         linux.trim_heap()
-        ready = Ready(spec, profile, self._key, None if golden is None else golden.cost)
+        ready = Ready(spec, profile, self._key, None if golden is None else golden.cost, self._measured_s)
         return Opened(probe.backend, ready, golden)
 
     def _golden(self, probe: Probe) -> Golden | None:
@@ -257,14 +260,6 @@ def context_of(backend: str) -> int:
     """Bytes of this process with the runtime in it, and no model."""
     registry.create(backend)
     return private_bytes(os.getpid())
-
-
-def settle(probe: Probe) -> None:
-    """Give back what trying out took."""
-    if probe.runs:
-        with giving_back(probe.backend):
-            probe.run(probe.row(0))
-    linux.trim_heap()
 
 
 def check_batch_axis(backend: Backend) -> None:

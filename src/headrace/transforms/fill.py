@@ -145,6 +145,10 @@ class TextFiller:
     def made_up(self, seed: int, samples: Sequence[Any]) -> bytes:
         return self._tokens.made_up(seed, [each for each in samples if isinstance(each, str)]).encode()
 
+    def longest(self) -> bytes:
+        """A text of as many tokens as there may be."""
+        return self._tokens.longest().encode()
+
 
 class BytesFiller:
     """Both ends of a file as numbers."""

@@ -105,6 +105,10 @@ class Tokens:
         rng = np.random.default_rng(seed)
         return " ".join(rng.choice(self._words(), count).tolist())
 
+    def longest(self) -> str:
+        """A text of as many tokens as there may be."""
+        return " ".join([self._words()[0]] * (self.max_tokens - self.special))
+
     def _words(self) -> list[str]:
         if self._found:
             return self._found

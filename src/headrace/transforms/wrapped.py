@@ -102,6 +102,14 @@ class WrappedBackend:
             made[filler.name] = column
         return made
 
+    def longest(self, rows: int) -> Arrays:
+        """The same, as long as they may be."""
+        made: Arrays = {}
+        for filler in self._fillers:
+            value = filler.longest() if isinstance(filler, TextFiller) else filler.made_up(0, ())
+            made[filler.name] = np.full(rows, value, object)
+        return made
+
     def give_back_after_runs(self, wanted: bool) -> None:
         if isinstance(self._backend, GivesBack):
             self._backend.give_back_after_runs(wanted)
