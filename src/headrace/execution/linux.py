@@ -3,9 +3,11 @@
 import contextlib
 import ctypes
 import fcntl
+import functools
 import os
 import resource
 import signal
+import threading
 
 PR_SET_PDEATHSIG = 1
 F_ADD_SEALS, F_SEAL_SHRINK = 1033, 2
@@ -41,9 +43,40 @@ def trim_heap() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def run_when_idle() -> None:
-    """Give this process only the time that nobody else wants."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+def run_when_idle(pid: int) -> None:
+    """Give a process of one thread only the time that nobody else wants."""
+    with contextlib.suppress(ProcessLookupError):
+        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
+
+
+@functools.cache
+def may_come_back_from_idle() -> bool:
+    """Whether a thread that runs when nobody else wants a core may be made to run as others do again."""
+    idle, usual = os.sched_param(0), os.sched_param(0)
+    came_back = []
+
+    def try_it() -> None:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, idle)
+            os.sched_setscheduler(0, os.SCHED_OTHER, usual)
+            came_back.append(True)
+
+    trial = threading.Thread(target=try_it)
+    trial.start()
+    trial.join()
+    return bool(came_back)
+
+
+def is_idle() -> bool:
+    """Whether this thread runs only when nobody else wants a core."""
+    return os.sched_getscheduler(0) == os.SCHED_IDLE
+
+
+def run_as_usual() -> None:
+    """Have all threads of this process take their part of the cores again."""
+    for task in os.scandir("/proc/self/task"):
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))
 
 
 def have_way_given(pid: int) -> None:

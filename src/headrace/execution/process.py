@@ -57,8 +57,12 @@ class ProcessEvents(Protocol):
 class Process:
     """One child process. Lives on the loop."""
 
-    def __init__(self, events: ProcessEvents | None = None, kills: KernelKills | None = None) -> None:
+    def __init__(
+        self, events: ProcessEvents | None = None, kills: KernelKills | None = None, *, is_idle: bool = False
+    ) -> None:
         """Start it, to be shared if somebody is to hear its events. `kills` tells whether memory ran out when it is killed.
+
+        `is_idle`: it runs when nobody else wants a core, until it says otherwise itself.
 
         Raises:
             OSError: there is no memory, descriptor or process number left for it. Nothing is left behind.
@@ -74,6 +78,8 @@ class Process:
                 self._trace = linux.create_memory("headrace trace")
                 undo.callback(os.close, self._trace)
                 self._process = start(SHARED if self.is_shared else OWN, theirs.fileno(), self._trace)
+                if is_idle:
+                    linux.run_when_idle(self._process.pid)
             undo.callback(self._process.wait)
             undo.callback(self._end_group)
             self._pidfd = os.pidfd_open(self._process.pid)

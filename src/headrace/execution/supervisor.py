@@ -6,9 +6,10 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from headrace.execution import linux
 from headrace.execution.channel import Channel
 from headrace.execution.death import Death, Suspect, Verdict
-from headrace.execution.limits import PROBE_SCORE, KernelKills, let_go_first
+from headrace.execution.limits import PROBE_SCORE, KernelKills, data_of, let_go_first
 from headrace.execution.process import Process
 from headrace.execution.wire import DESCRIPTORS, Load, LoadRefused, Ready, Report, Threads, Unloaded
 
@@ -45,6 +46,7 @@ class Worker:
         """
         self.load = load
         self.channels: list[Channel] = []
+        self.ready_bytes = 0  # address space for data that its process had when it was ready
         self.is_stale = False  # it found other files than it was told of
         self.is_overdue = False  # it was ended by the time limit it had set itself
         self.is_excused = False  # its end says nothing of its model
@@ -57,7 +59,7 @@ class Worker:
         self._has_ended = False
         self._hung = ""  # the reason why it is being ended, if it is
         self._short = ""  # the reason why there was too little memory to load its model, if there was
-        self._process = process or Process(kills=kills)
+        self._process = process or Process(kills=kills, is_idle=is_for_idle_times(load))
         if load.measure_only:
             let_go_first(self.pid, PROBE_SCORE)
         try:
@@ -117,6 +119,7 @@ class Worker:
                 if self._is_stopping:
                     close_all(fds)  # which is how it hears that it is not wanted any more
                 elif self._take_over(fds):
+                    self.ready_bytes = data_of(self.pid)
                     self._events.on_ready(self, ready)
             case LoadRefused(reason, is_memory=True):
                 self._is_loading = False
@@ -183,6 +186,11 @@ class Worker:
         for channel in self.channels:
             channel.close()
         self.channels = []
+
+
+def is_for_idle_times(load: Load) -> bool:
+    """A probe, and a model that comes beside others which serve: they lose nothing by it, as far as it can be taken back."""
+    return load.measure_only or (load.is_asked and linux.may_come_back_from_idle())
 
 
 def close_all(fds: list[int]) -> None:

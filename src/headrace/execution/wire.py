@@ -51,6 +51,8 @@ class Load(msgspec.Struct, tag="load"):
         pads: input name → value, where the operator declares padding.
         profile_dir: where profiles are kept; None for the usual place.
         measure_only: this process is a probe: measure, report, end.
+        is_asked: requests wait for it, so that what is known of it will do, however noisy the measurement; and it is
+            loaded when nobody else wants a core, if that can be taken back.
         memory_limit: private bytes that a probe may have; None for any.
         config: what the model's repository says of it.
         stamps: its files as they were found, and as they have to be still.
@@ -69,6 +71,7 @@ class Load(msgspec.Struct, tag="load"):
     profile_dir: str | None = None
     measure_only: bool = False
     memory_limit: int | None = None
+    is_asked: bool = False
     config: ModelConfig = ModelConfig()
     stamps: tuple[Stamp, ...] = ()
 
@@ -78,12 +81,14 @@ class Ready(msgspec.Struct, tag="ready"):
 
     `profile.spec` is None while what the model can do is still to be measured; `key` is what its profile is kept under.
     `golden_cost` is the cost of its golden inputs' one row, None if there are none: then it cannot be tried out unasked.
+    `measured_s`: seconds that went into finding out what it can do, as they do not the next time.
     """
 
     spec: ModelSpec
     profile: Profile
     key: str
     golden_cost: int | None = None
+    measured_s: float = 0.0
 
 
 class LoadRefused(msgspec.Struct, tag="refused"):

@@ -55,8 +55,6 @@ def main(control: socket.socket, trace: Trace) -> None:
     arm(load.name)
     reached(Step.LOAD_RECEIVED)
     setproctitle(f"headrace: {'probe' if load.measure_only else 'worker'} {load.name}/{load.version}")
-    if load.measure_only:
-        linux.run_when_idle()
     try:
         if load.measure_only:
             expect_unchanged(load)
@@ -65,6 +63,8 @@ def main(control: socket.socket, trace: Trace) -> None:
                 line.report(number, ready)
             return
         session = open_model(load)
+        if linux.is_idle():
+            linux.run_as_usual()
     except (LoadFailed, MemoryError) as exc:
         line.report(number, refusal(load, exc))
         return

@@ -11,7 +11,7 @@ from headrace.config import Settings
 from headrace.errors import ConfigurationError
 from headrace.lifecycle.budget import Budget, mistakes
 from headrace.lifecycle.holdings import allowed_run, holding
-from headrace.lifecycle.ledger import Holding, Ledger, Reservation
+from headrace.lifecycle.ledger import Holding, Ledger, Reservation, needed
 from headrace.lifecycle.memory_view import DeviceMemory, MemoryView, ModelMemory
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.stay import Stay
@@ -44,17 +44,19 @@ def foresee(settings: Settings, sources: Iterable[Source], budget: Budget, slots
     for stay in stays:
         know(stay, settings)
     ledger = Ledger(budget.budget, slots)
+    wanted = [each for each in stays if each.is_preloaded is not False]
+    resident = sum(each.base for each in wanted)
+    wide = [would_hold(each, resident, ledger, keeps=True) for each in wanted]
+    keeps = needed(wide, slots) <= budget.budget
     taken: dict[Stay, Reservation] = {}
     models = []
     for stay in sorted(stays, key=lambda each: each.rank):
-        base = stay.base
-        resident = sum(each.base for each in taken)
-        allowed = allowed_run(budget.budget, resident + base, base, slots)
-        mine = holding(stay.known(), allowed, keeps=True)
-        reason = left_out(stay, mine, ledger)
-        if not reason and (reservation := ledger.reserve("/".join(stay.key), mine)) is not None:
-            taken[stay] = reservation
-        models.append(model_of(stay, mine, reason, budget))
+        resident = sum(each.base for each in (*taken, stay))
+        mine = would_hold(stay, resident, ledger, keeps=keeps)
+        state, reason = fate(stay, mine, ledger)
+        if state is VersionState.READY and (held := ledger.reserve("/".join(stay.key), mine)) is not None:
+            taken[stay] = held
+        models.append(model_of(stay, mine, state, reason, gives_back=not keeps))
     device = DeviceMemory(
         "cpu",
         budget.total,
@@ -111,19 +113,26 @@ def know(stay: Stay, settings: Settings) -> None:
         stay.version.know(*known)
 
 
+def would_hold(stay: Stay, resident: int, ledger: Ledger, *, keeps: bool) -> Holding:
+    """Where all in memory, itself among them, hold so many bytes without their runs."""
+    allowed = allowed_run(ledger.budget, resident, stay.base, ledger.slots)
+    return holding(stay.known(), allowed, keeps=keeps)
+
+
 def least(stay: Stay) -> Holding:
     """What it takes where it gives back what runs took, and runs one row at a time."""
     return holding(stay.known(), 0, keeps=False)
 
 
-def left_out(stay: Stay, mine: Holding, ledger: Ledger) -> str:
-    """Why it is not loaded at start; "" if it is."""
+def fate(stay: Stay, mine: Holding, ledger: Ledger) -> tuple[VersionState, str]:
+    """READY if it is loaded at start, ABSENT if it waits until it is asked for, UNAVAILABLE if it never fits; and why."""
     if (lowest := least(stay).total) > ledger.budget:
-        return NEVER.format(in_words(lowest), in_words(ledger.budget))
+        return VersionState.UNAVAILABLE, NEVER.format(in_words(lowest), in_words(ledger.budget))
     if stay.is_preloaded is False:
-        return WHEN_ASKED
-    lacking = ledger.lacks(mine)
-    return NO_ROOM.format(in_words(lacking)) if lacking else ""
+        return VersionState.ABSENT, WHEN_ASKED
+    if lacking := ledger.lacks(mine):
+        return VersionState.ABSENT, NO_ROOM.format(in_words(lacking))
+    return VersionState.READY, ""
 
 
 def least_parts(stays: list[Stay], slots: int) -> list[tuple[str, int, bool]]:
@@ -141,16 +150,14 @@ def least_parts(stays: list[Stay], slots: int) -> list[tuple[str, int, bool]]:
     return parts
 
 
-def model_of(stay: Stay, mine: Holding, reason: str, budget: Budget) -> ModelMemory:
-    is_never = least(stay).total > budget.budget
-    state = VersionState.UNAVAILABLE if is_never else VersionState.ABSENT if reason else VersionState.READY
+def model_of(stay: Stay, mine: Holding, state: VersionState, reason: str, *, gives_back: bool) -> ModelMemory:
     return ModelMemory(
         *stay.key,
         "cpu",
         state.value,
         stay.is_pinned,
         is_measured=stay.version.footprint is not None,
-        gives_back=False,
+        gives_back=gives_back and state is VersionState.READY,
         resident=mine.resident,
         scratch=mine.scratch,
         used=0,

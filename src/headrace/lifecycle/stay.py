@@ -166,6 +166,7 @@ class Stay:
         pipeline = self.version.pipeline
         pipeline.gives_back = gives_back
         pipeline.bound_memory(self.version.footprint, allowed)
+        self.version.bound_workers(allowed)
 
     def release_if_ended(self) -> None:
         """Give back what it holds if none of its processes is there any more, nor to be started."""

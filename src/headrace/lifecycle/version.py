@@ -29,6 +29,7 @@ from headrace.events import (
 from headrace.execution.channel import Instance
 from headrace.execution.death import Death
 from headrace.execution.footprint import Footprint
+from headrace.execution.limits import bound
 from headrace.execution.linux import starved_s, usable_cores
 from headrace.execution.profiles import ProfileStore
 from headrace.execution.stamps import Stamp
@@ -484,6 +485,7 @@ class ModelVersion:
             profile_dir=str(folder) if folder else None,
             measure_only=measure_only,
             memory_limit=memory_limit,
+            is_asked=self.is_on_demand,
             config=source.config,
             stamps=self._stamps,
         )
@@ -515,7 +517,9 @@ class ModelVersion:
             return
         self._load_s = max(self._load_s, seat.loading_s)
         footprint = ready.profile.footprint or (self.footprint if self._key == ready.key else None)
-        self._profile = replace(ready.profile, load_s=seat.loading_s, footprint=footprint)
+        self._profile = replace(
+            ready.profile, load_s=max(0.0, seat.loading_s - ready.measured_s), footprint=footprint
+        )
         self._key, self._threads = ready.key, ready.profile.threads
         seat.is_serving = True
         latency = LatencyModel(ready.profile.latencies)
@@ -638,6 +642,16 @@ class ModelVersion:
             is_excused=worker.is_excused,
             is_memory=death.is_memory,
         )
+
+    def bound_workers(self, run_bytes: int) -> None:
+        """Have the kernel refuse its workers much more than they need, if so many bytes is what one run may take.
+
+        Not those that it shares with others: what they need changes as these come and go.
+        """
+        footprint = self.footprint
+        for worker in self._workers():
+            if footprint is not None and not worker.is_shared:
+                bound(worker.pid, worker.ready_bytes, footprint, run_bytes * self.instance_count)
 
     def _replace_worker(self, channel: Instance, reason: str) -> None:
         """For the pipeline: whatever else was done about too little memory has not helped that instance."""
