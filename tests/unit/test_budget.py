@@ -145,13 +145,20 @@ def test_a_budget_over_the_machine_is_told_with_the_sum():
 def test_pinned_models_over_the_budget_are_told_with_each_ones_part():
     (sentence,) = mistakes(BUDGET, [("a", 6 * GIB, True), ("b", 5 * GIB, True), ("c", 5 * GIB, False)])
     assert sentence == (
-        "pinned models take a 6 GiB + b 5 GiB = 11 GiB, and the budget is 10 GiB (the machine has 16 GiB): pin fewer, or raise it"
+        "pinned models take a 6 GiB + b 5 GiB = 11 GiB, and the budget is 10 GiB (the machine has 16 GiB): pin fewer, or give "
+        "it more memory"
     )
 
 
 def test_a_model_that_never_fits_is_told_once():
     (sentence,) = mistakes(BUDGET, [("a", 11 * GIB, True), ("b", GIB, False)])
     assert sentence == (
-        "a takes 11 GiB, and the budget is 10 GiB (the machine has 16 GiB): it can never be loaded; raise it, or use a smaller "
-        "model"
+        "a takes 11 GiB, and the budget is 10 GiB (the machine has 16 GiB): it can never be loaded; give it more memory, or use a "
+        "smaller one"
     )
+
+
+def test_where_the_operator_has_set_the_budget_that_is_what_to_raise():
+    budget = look(Place("the machine", 16 * GIB, 0), allowed=2 * GIB)
+    (sentence,) = mistakes(budget, [("a", 3 * GIB, False)])
+    assert "raise --memory-budget" in sentence

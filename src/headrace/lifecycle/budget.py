@@ -19,6 +19,8 @@ GPU_USABLE = 0.9
 """Of a card's memory: the rest goes to what nobody can count, fragments and the runtime's own."""
 STEP = 1 / 128
 """What others hold is rounded up to so much of the total."""
+BY_OPERATOR = "--memory-budget"
+"""The limit, where it is what the operator allows."""
 RISE_S, FALL_S = 2.0, 10.0
 """Others hold more once they have for so long, and less once they have for so long."""
 
@@ -103,7 +105,7 @@ class Allowance:
         room = max(0, place.total - kept - external)
         allowed = self._allowed
         if allowed is not None and allowed <= room:
-            return Budget(place.total, kept, external, allowed, "--memory-budget", allowed)
+            return Budget(place.total, kept, external, allowed, BY_OPERATOR, allowed)
         return Budget(place.total, kept, external, room, place.words, allowed)
 
 
@@ -144,13 +146,14 @@ def mistakes(budget: Budget, parts: Sequence[tuple[str, int, bool]]) -> list[str
             f"{in_words(budget.reserve)} of reserve and {in_words(budget.external)} that others hold; lower it, or leave it out"
         )
     has = f"the budget is {in_words(budget.budget)} ({budget.limit})"
+    more = f"raise {BY_OPERATOR}" if budget.limit == BY_OPERATOR else "give it more memory"
     pinned = [(name, nbytes) for name, nbytes, is_pinned in parts if is_pinned]
     together = sum(nbytes for _, nbytes in pinned)
     if len(pinned) > 1 and together > budget.budget:
         summed = " + ".join(f"{name} {in_words(nbytes)}" for name, nbytes in pinned)
-        found.append(f"pinned models take {summed} = {in_words(together)}, and {has}: pin fewer, or raise it")
+        found.append(f"pinned models take {summed} = {in_words(together)}, and {has}: pin fewer, or {more}")
     found += [
-        f"{name} takes {in_words(nbytes)}, and {has}: it can never be loaded; raise it, or use a smaller model"
+        f"{name} takes {in_words(nbytes)}, and {has}: it can never be loaded; {more}, or use a smaller one"
         for name, nbytes, _ in parts
         if nbytes > budget.budget
     ]
