@@ -172,6 +172,28 @@ def test_a_server_does_not_start_with_a_budget_that_the_machine_does_not_have(fo
         pass
 
 
+def test_models_that_do_not_fit_together_are_loaded_in_turn_to_look_at_them(tmp_path, profiles):
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.fake").write_text("{}")
+    result = CliRunner().invoke(
+        main, ["models", str(tmp_path), "--json", "--profile-dir", str(profiles), "--memory-budget", "80MiB"]
+    )
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert [each["state"] for each in found] == ["READY"] * 3
+    assert all(each["inputs"] for each in found)
+
+
+def test_a_model_that_never_fits_is_told_with_the_sum_when_it_is_to_be_looked_at(tmp_path, profiles):
+    (tmp_path / "a.fake").write_text("{}")
+    result = CliRunner().invoke(
+        main, ["models", str(tmp_path), "--json", "--profile-dir", str(profiles), "--memory-budget", "30MiB"]
+    )
+    assert result.exit_code == 1
+    (found,) = json.loads(result.stdout)
+    assert "of the budget of 30 MiB" in found["reason"]
+
+
 def test_somebody_has_to_say_of_what():
     result = run()
     assert result.exit_code == 2

@@ -159,13 +159,11 @@ async def find_out(source: Source, settings: Settings) -> None:
     Raises:
         LoadFailed: it cannot be loaded.
     """
-    from headrace.cli.survey import settled
-    from headrace.lifecycle.state import VersionState
+    from headrace.cli.survey import survey
 
-    async with settled(settings, [source]) as versions:
-        for each in versions:
-            if each.state is not VersionState.READY:
-                raise LoadFailed(each.reason)
+    for each in await survey(settings, [source]):
+        if each["state"] != "READY":
+            raise LoadFailed(each["reason"])
 
 
 def measured(load: Load, store: ProfileStore, budget: Budget) -> Curve:

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -28,28 +27,44 @@ Found = dict[str, Any]
 
 
 async def survey(settings: Settings, sources: Iterable[Source]) -> list[Found]:
-    """What was found out of each version, in JSON's types."""
-    async with settled(settings, sources) as versions:
-        return [described(version) for version in versions]
+    """What was found out of each version, in JSON's types. Where there is no memory for all at once they are loaded in turn.
 
-
-@asynccontextmanager
-async def settled(settings: Settings, sources: Iterable[Source]) -> AsyncIterator[list[ModelVersion]]:
-    """All versions, once all is known of them. Their processes have ended when the block is left."""
+    Its processes have ended when this returns or is cancelled.
+    """
     allow_open_files()
     catalog = Catalog(settings, time.perf_counter, lambda _: None)
     progress = Progress()
+    found: dict[ModelVersion, Found] = {}
+    asked: set[ModelVersion] = set()
     try:
         catalog.start(sources)
         versions = list(catalog)
-        while pending := [each for each in versions if not each.is_settled or each.is_measuring]:
+        while pending := [each for each in versions if each not in found]:
             progress.say(pending, len(versions), time.perf_counter())
             catalog.watch()
             await asyncio.sleep(POLL_S)
-        yield versions
+            found |= {each: described(each) for each in pending if is_known(each)}
+            absent = next(filter(is_out, pending), None)
+            if absent is None or not all(is_out(each) or each in found for each in pending):
+                continue
+            if absent in asked and not catalog.residency.is_coming(absent):
+                found[absent] = described(absent)  # there is no room for it, and its reason says so
+            else:
+                asked.add(absent)
+                catalog.residency.want(absent)
+        return [found[version] for version in versions]
     finally:
         progress.close()
         await catalog.stop()
+
+
+def is_known(version: ModelVersion) -> bool:
+    """All that can be found out of it was, or it cannot be loaded."""
+    return version.is_settled and not version.is_measuring and not is_out(version)
+
+
+def is_out(version: ModelVersion) -> bool:
+    return version.state is VersionState.ABSENT
 
 
 class Progress:
