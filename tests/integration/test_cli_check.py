@@ -235,7 +235,10 @@ def test_pinned_models_that_do_not_fit_together_fail_with_the_sum(tmp_path):
     both = run(tmp_path, "--memory-budget", "100MiB", "--pin", "a", "--profile-dir", tmp_path)
     assert both.exit_code == 1
     assert "pinned models take a/1 (guessed from its files) 72 MiB + b/1" in both.stderr
-    assert "= 144 MiB, and the budget is 100 MiB (--memory-budget): pin fewer, or raise --memory-budget" in both.stderr
+    assert (
+        "= 144 MiB, and the budget is 100 MiB (--memory-budget): pin fewer, or raise --memory-budget"
+        in both.stderr
+    )
 
 
 def test_a_model_that_never_fits_fails_with_what_it_takes(tmp_path):
