@@ -2,7 +2,7 @@ import pytest
 import structlog
 
 from headrace.errors import InvalidRequest, Unsupported
-from headrace.events import BreakerChanged, VersionEvicted, VersionLoaded, WorkerDied
+from headrace.events import BreakerChanged, VersionChanged, VersionLoaded, WorkerDied
 from headrace.telemetry.logs import LogObserver, LogSettings
 
 AT_FIRST = {
@@ -107,10 +107,10 @@ def test_a_breaker_that_opens_is_a_warning_and_one_that_closes_is_none():
     assert closed["log_level"] == "info"
 
 
-def test_who_comes_into_memory_and_goes_is_written_down_with_why():
+def test_who_comes_into_memory_and_goes_is_written_down_with_why_and_is_no_warning():
     came, went = logged(
-        VersionLoaded("m", "1", "asked", 0.61234), VersionEvicted("m", "1", "n came in its place")
+        VersionLoaded("m", "1", "asked", 0.61234), VersionChanged("m", "1", "ABSENT", "n came in its place")
     )
     assert (came["event"], came["cause"], came["seconds"]) == ("version_loaded", "asked", 0.612)
-    assert (went["event"], went["reason"]) == ("version_evicted", "n came in its place")
+    assert (went["event"], went["reason"]) == ("version_changed", "n came in its place")
     assert came["log_level"] == went["log_level"] == "info"

@@ -167,7 +167,7 @@ def row(model: ModelMemory, states: Mapping[str, str]) -> tuple[str | Text, ...]
         in_words(model.used) if model.used else "",
         duration(model.reload_s) if model.reload_s is not None else "",
         asked,
-        f"{model.evictions} times" if model.evictions else "",
+        counted(model.evictions, "time") if model.evictions else "",
         remarks(model),
     )
 
@@ -177,7 +177,7 @@ def remarks(model: ModelMemory) -> str:
         "pinned" if model.is_pinned else "",
         "gives back after each run" if model.gives_back else "",
         f"batches of up to {counted(model.cap, 'row')}" if model.cap else "",
-        model.reason,
+        model.reason.removeprefix("not in memory: "),
     )
     return "; ".join(filter(None, said))
 
@@ -191,5 +191,5 @@ def summary(models: tuple[ModelMemory, ...], states: Mapping[str, str]) -> Text:
     parts += [f"{absent} loaded when asked for"] if absent else []
     parts += [f"{never} never"] if (never := len(models) - resident - absent) and states else []
     guessed = sum(not each.is_measured for each in models)
-    parts += [f"{guessed} guessed from files (~) until measured"] if guessed else []
+    parts += [f"{guessed} not measured yet (~)"] if guessed else []
     return Text(", ".join(parts))

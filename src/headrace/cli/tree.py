@@ -17,7 +17,7 @@ from headrace.model_config import Fallback
 
 WIDTH = 120
 """Where no terminal says how wide it is."""
-STYLES = {"READY": "green", "ABSENT": "dim"}
+STYLES = {"READY": "green", "LOADING": "yellow", "ABSENT": "dim"}
 """State of a version → how it looks; all others are worth a look."""
 
 

@@ -15,11 +15,12 @@ from headrace.events import (
     FilesChanged,
     OutOfMemory,
     VersionChanged,
-    VersionEvicted,
     VersionLoaded,
     WorkerDied,
 )
 
+ABSENT = "ABSENT"
+"""State of a version that is not in memory, which is nothing to worry about."""
 FLAGS = {"info": "log_info", "warning": "log_warning", "error": "log_error"}
 """Level → the setting of the protocol that switches it."""
 DEFAULT, ISO8601 = "default", "ISO8601"
@@ -146,7 +147,8 @@ class LogObserver:
     def __call__(self, event: Event) -> None:
         match event:
             case VersionChanged(model, version, state, reason):
-                log = self._log.warning if reason else self._log.info
+                is_expected = not reason or state == ABSENT
+                log = self._log.info if is_expected else self._log.warning
                 log("version_changed", model=model, version=version, state=state, **because(reason))
             case WorkerDied(model, version, reason, deaths, trace):
                 where = {"trace": trace} if trace else {}
@@ -165,8 +167,6 @@ class LogObserver:
                 self._log.warning(
                     "ran_out_of_memory", model=model, version=version, rows=rows, step=step, reason=reason
                 )
-            case VersionEvicted(model, version, reason):
-                self._log.info("version_evicted", model=model, version=version, reason=reason)
             case _:
                 pass
 
