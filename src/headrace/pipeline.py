@@ -189,10 +189,12 @@ class Pipeline:
             nbytes: for the activations of a batch; None for no bound.
             alone: for a request that alone has more rows than fit into that; as much if it is not given.
         """
-        self._outlook.room = None
+        room = None
         if footprint is not None and footprint.peaks and nbytes is not None:
-            self._outlook.room = Room(footprint, nbytes, max(nbytes, alone or 0))
-        self._learn()
+            room = Room(footprint, nbytes, max(nbytes, alone or 0))
+        if room != self._outlook.room:
+            self._outlook.room = room
+            self._learn()
 
     def force_breaker(self, state: BreakerState | None) -> None:
         """The operator's word: FORCED_OPEN, FORCED_CLOSED, or None for by itself again."""

@@ -1,5 +1,7 @@
 """How many rows fit into the memory that a model's runs may take. Pure, but for what it remembers."""
 
+from dataclasses import dataclass, field
+
 from headrace.errors import TooLargeForMemory
 from headrace.execution.footprint import Footprint
 
@@ -7,6 +9,7 @@ MOST_KNOWN = 1024
 """Sizes that are remembered: where nothing is padded, every length is another."""
 
 
+@dataclass(slots=True)
 class Room:
     """Of one model, for as long as neither its footprint nor what it may take changes.
 
@@ -16,15 +19,13 @@ class Room:
         alone: for those of a request with more rows than fit into that, which runs alone.
     """
 
-    def __init__(self, footprint: Footprint, nbytes: int, alone: int) -> None:
-        self.footprint = footprint
-        self.nbytes, self.alone = nbytes, alone
-        # Whoever was loaded has run one row of these, whatever is estimated of it.
-        self._loaded_with = min(footprint.peaks, default=0)
-        # The mutable state, what was worked out: rows that fit, by cost and the most that was asked for; bytes that
-        # requests take which run alone, by cost and rows.
-        self._rows: dict[tuple[int, int], int] = {}
-        self._needed: dict[tuple[int, int], int] = {}
+    footprint: Footprint
+    nbytes: int
+    alone: int
+    # The mutable state, what was worked out: rows that fit, by cost and the most that was asked for; bytes that requests take
+    # which run alone, by cost and rows.
+    _rows: dict[tuple[int, int], int] = field(default_factory=dict, compare=False)
+    _needed: dict[tuple[int, int], int] = field(default_factory=dict, compare=False)
 
     def rows(self, cost: int, most: int) -> int:
         """Rows of a batch that fit, up to so many; at least 1."""
@@ -40,8 +41,8 @@ class Room:
         if needed is None:
             needed = self.footprint.activations(cost, rows)
             remember(self._needed, (cost, rows), needed)
-        if needed <= self.alone or (rows <= 1 and cost <= self._loaded_with):
-            return None
+        if needed <= self.alone or (rows <= 1 and cost <= min(self.footprint.peaks, default=0)):
+            return None  # whoever was loaded has run one such row, whatever is estimated of it
         fitting = self.footprint.rows_within(cost, self.alone, rows)
         return TooLargeForMemory(name, rows, needed, self.alone, fitting)
 

@@ -6,6 +6,7 @@ that is too much for all, it is given back after each run, and only the largest 
 
 from dataclasses import dataclass
 
+from headrace.batching.golden_point import OF_MEMORY
 from headrace.execution.footprint import Footprint
 from headrace.lifecycle.ledger import Holding
 
@@ -16,8 +17,6 @@ OF_FILES, ON_TOP = 2.0, 32 * MIB
 """A runtime copies weights into the form it computes with, and parses the file beside; small runs take a little more."""
 SLACK = 16 * MIB
 """That a version may grow by until that is seen, where nobody has measured what its runs take."""
-OF_BUDGET = 0.7
-"""Of a device's memory a model and its runs take at most so much: the golden point's rule."""
 FOR_RUNS = 0.3
 """Of the budget, that runs may take at least, together, before models are made to leave for them."""
 
@@ -94,6 +93,6 @@ def allowed_run(budget: int, resident: int, own: int, slots: int) -> int:
         own: what this one holds without its runs.
         slots: runs at once.
     """
-    most = round(OF_BUDGET * budget) - own
+    most = round(OF_MEMORY * budget) - own
     share = max(round(FOR_RUNS * budget), budget - resident) // slots
     return max(0, min(most, share))
