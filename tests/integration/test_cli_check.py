@@ -220,6 +220,15 @@ def test_what_is_kept_in_memory_is_a_model_that_is_there(tmp_path, option):
     assert f"{option} is given for oris, and the models are iris, n, o, plain, tf" in result.stderr
 
 
+def test_shows_what_is_kept_in_memory(tmp_path):
+    lay_out(
+        tmp_path, {"a.onnx": None, "b/skill.yaml": f"{SKILL}memory: {{idle: 10m}}\n", "b/model.onnx": None}
+    )
+    shown = squeezed(run(tmp_path, "--pin", "a", "--preload", "b", "--profile-dir", tmp_path))
+    assert "memory pinned: loaded at start, and stays" in shown
+    assert "memory loaded at start, before others leaves when nobody has asked for it for 600 s" in shown
+
+
 def test_a_budget_that_the_machine_does_not_have_fails_with_the_sum(tmp_path):
     result = run(lay_out(tmp_path, FILES), "--memory-budget", "900TiB")
     assert result.exit_code == 1

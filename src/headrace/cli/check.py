@@ -22,7 +22,7 @@ def command(paths: tuple[Path, ...], *, as_json: bool, **options: Any) -> None:
     """
     import json
 
-    from headrace.cli.checklist import print_checklist, print_tenants, understood, weighted
+    from headrace.cli.checklist import kept, print_checklist, print_tenants, understood, weighted
     from headrace.cli.memory import mistakes_here
     from headrace.repository.find import find_sources, refuse_unknown
 
@@ -33,7 +33,7 @@ def command(paths: tuple[Path, ...], *, as_json: bool, **options: Any) -> None:
     except ConfigurationError as exc:
         raise click.ClickException(str(exc)) from exc
     mistakes = mistakes_here(settings, sources)
-    sources = [weighted(each, settings.weights) for each in sources]
+    sources = [kept(weighted(each, settings.weights), settings) for each in sources]
     if as_json:
         click.echo(json.dumps([understood(each) for each in sources], indent=2))
     else:

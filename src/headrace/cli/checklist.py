@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace as replace_fields
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -16,7 +17,7 @@ from rich.tree import Tree
 
 from headrace.cli.chain import in_words
 from headrace.cli.tree import WIDTH, columns, counted
-from headrace.config import Tenant
+from headrace.config import Settings, Tenant
 from headrace.messages import Shape
 from headrace.model_config import DeclaredTensor, ModelConfig, QueuePolicy, Residence, Warmup
 from headrace.repository.source import Source
@@ -69,7 +70,18 @@ def print_checklist(sources: list[Source]) -> None:
 def weighted(source: Source, weights: Mapping[str, float]) -> Source:
     """With the weight that the command line gives it."""
     weight = weights.get(source.name, source.config.weight)
-    return replace(source, config=msgspec.structs.replace(source.config, weight=weight))
+    return replace(source, config=replace_fields(source.config, weight=weight))
+
+
+def kept(source: Source, settings: Settings) -> Source:
+    """With what the command line says of its being in memory."""
+    said = source.config.residence
+    residence = replace_fields(
+        said,
+        is_pinned=said.is_pinned or source.name in settings.pin,
+        is_preloaded=True if source.name in settings.preload else said.is_preloaded,
+    )
+    return replace(source, config=replace_fields(source.config, residence=residence))
 
 
 def print_tenants(tenants: Mapping[str, Tenant]) -> None:
