@@ -73,6 +73,9 @@ class Lobby:
         now, source = self._clock(), version.source
         self._catalog.residency.missed(version)
         key, allowed_s = (source.name, source.version), max(0.0, deadline - now)
+        if version.no_room:
+            fail(NoRoom(*key, version.no_room, None))
+            return None
         expected_s = version.reload_s
         if not allowed_s or (expected_s is not None and expected_s > allowed_s):
             fail(ModelAbsent(*key, expected_s, allowed_s))
@@ -86,6 +89,11 @@ class Lobby:
 
         guest.timer = asyncio.get_running_loop().call_later(allowed_s, be_late)
         return guest
+
+    @property
+    def is_waited_in(self) -> bool:
+        """Somebody waits, for whatever."""
+        return bool(self._guests)
 
     def has(self, key: Key, guest: Guest) -> bool:
         """Whether it waits."""
@@ -104,14 +112,13 @@ class Lobby:
             return
         key = (event.model, event.version)
         if guests := self._guests.get(key):
-            error = NoRoom(*key, event.reason, None) if event.state == VersionState.ABSENT else None
             # Not within the report: who reports is not done yet with what it reports.
-            asyncio.get_running_loop().call_soon(call, list(guests), error)
+            asyncio.get_running_loop().call_soon(call, list(guests))
 
 
-def call(guests: list[Guest], error: HeadraceError | None) -> None:
-    """Have them go on, or fail with the error."""
+def call(guests: list[Guest]) -> None:
+    """Have them go on: whatever is there now answers them, or they wait for that."""
     for guest in guests:
         if guest.is_there:
             guest.leave()
-            guest.go_on() if error is None else guest.fail(error)
+            guest.go_on()

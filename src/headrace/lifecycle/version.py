@@ -180,9 +180,10 @@ class ModelVersion:
         self._deaths = 0
         self._load_s = 0.0
         self._crash: Crash | None = None
-        # Of its memory: whether it is brought in when it is asked for, under which keys it was tried to measure it, and workers
+        # Of its memory: whether it is brought in when it is asked for, why there never is room for it, under which keys it was tried to measure it, and workers
         # that were asked to end since it left, with the time until which they may do so by themselves.
         self.is_on_demand = False
+        self.no_room = ""
         self._measured: set[str] = set()
         self._on_gone = nobody_is_told
         self._departing: dict[Worker, float] = {}
@@ -249,6 +250,7 @@ class ModelVersion:
 
     def bring_in(self) -> None:
         """Load it, or load it again."""
+        self.no_room = ""
         self._move(VersionState.LOADING, "")
         self.pipeline.expect()
         if self.transforms is not None:
@@ -289,6 +291,7 @@ class ModelVersion:
         self.pipeline.refuse_all(error)
         if self.transforms is not None:
             self.transforms.pipeline.refuse_all(error)
+        self.no_room = reason
         if self.is_on_demand:
             self.reason = reason
             self._report(VersionChanged(self.source.name, self.source.version, self.state, reason))
