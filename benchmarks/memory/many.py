@@ -135,7 +135,7 @@ def play(bench: Memory, variant: Variant, paths: list[Path], budget: int, second
     counts = drawn(len(paths), seconds, seed)
     asked = tuple(subjects.asked(at, count, seconds, DEADLINE_S) for at, count in enumerate(counts))
     every = subjects.make_all(paths[0].parent, MODELS)
-    options = (*ONE_SESSION, *variant.options)
+    options = (*ONE_SESSION, "--deadline-s", f"{DEADLINE_S:g}", *variant.options)
     with bench.bounded(
         every, asked, f"headrace, {variant.title}, {len(paths)} asked", budget, *options
     ) as server:
@@ -276,6 +276,8 @@ the server counts; Belady's are of the same trace, with the most models that wer
 
 def notes(runs: list[Run], room: int) -> list[str]:
     found = [f"An answer nobody expected: {fault}" for run in runs for fault in run.heard.faults[:2]]
+    ends = [f"{count} {name}" for name, count in sorted(runs[0].seen.outcomes.items())]
+    found.append(f"How the server says that requests ended where all were asked: {', '.join(ends)}.")
     if room > ROOM:
         found.append(f"There was room for {room} models where {ROOM} were reckoned with.")
     return found

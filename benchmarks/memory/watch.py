@@ -21,6 +21,7 @@ ABSENT, LOADS, EVICTIONS = (
     "inference_loads_total",
     "inference_evictions_total",
 )
+OUTCOMES = "inference_requests_total"
 IN_MEMORY = "READY"
 
 
@@ -46,12 +47,13 @@ class Told:
 
 @dataclass(frozen=True)
 class Counts:
-    """Since the server began, of all models."""
+    """Since the server began, of all models. `outcomes`: "ok", "dropped" or an error's code → requests."""
 
     at_s: float
     absent: int
     loads: int
     evictions: int
+    outcomes: dict[str, int]
 
 
 @dataclass
@@ -77,6 +79,13 @@ class Seen:
     def grown(self, name: str) -> int:
         """How much a count grew over the run."""
         return int(getattr(self.counts[-1], name) - getattr(self.counts[0], name))
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """How requests ended in the run, by the server's count."""
+        before, after = self.counts[0].outcomes, self.counts[-1].outcomes
+        grown = {name: count - before.get(name, 0) for name, count in after.items()}
+        return {name: count for name, count in grown.items() if count}
 
 
 class Watch:
@@ -144,12 +153,10 @@ class Watch:
         self.seen.told.append(Told(self._now, device["budget"], reserved, device["used"], models))
 
     def _count(self) -> None:
-        totals = sums(fetch(self._server.port, [METRICS])[METRICS])
-        found = [
-            int(sum(value for (metric, _), value in totals.items() if metric == name))
-            for name in (ABSENT, LOADS, EVICTIONS)
-        ]
-        self.seen.counts.append(Counts(self._now, *found))
+        totals = sums(fetch(self._server.port, [METRICS])[METRICS], "outcome")
+        outcomes = {said: int(value) for (metric, said), value in totals.items() if metric == OUTCOMES}
+        found = [int(totals.get((metric, ""), 0)) for metric in (ABSENT, LOADS, EVICTIONS)]
+        self.seen.counts.append(Counts(self._now, *found, outcomes))
 
     def _spent_s(self) -> float:
         """CPU time of all its processes, of those that have ended as well."""

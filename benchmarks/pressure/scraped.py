@@ -42,12 +42,12 @@ def scraping(server: Server, models: list[str]) -> Iterator[Scraped]:
     found.sizes = {model: grown(batches(before[path]), batches(after[path])) for model, path in stats.items()}
 
 
-def sums(exposition: str) -> dict[tuple[str, str], float]:
-    """Metric and model → sum over versions and other labels."""
+def sums(exposition: str, label: str = "skill") -> dict[tuple[str, str], float]:
+    """Metric and value of that label, by default the model → sum over versions and other labels."""
     found: dict[tuple[str, str], float] = {}
     for family in text_string_to_metric_families(exposition):
         for name, labels, value, *_ in family.samples:
-            key = name, labels.get("skill", "")
+            key = name, labels.get(label, "")
             found[key] = found.get(key, 0.0) + value
     return found
 
