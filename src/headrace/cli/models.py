@@ -46,7 +46,16 @@ TIMEOUT_S = 10.0
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @some_settings_options(
-    *("pads", "instances", "threads", "max_batch_size", "profile_dir", "load_timeout_s", "model_name"),
+    *(
+        "pads",
+        "instances",
+        "threads",
+        "max_batch_size",
+        "max_rows",
+        "profile_dir",
+        "load_timeout_s",
+        "model_name",
+    ),
     *("memory_budget", "pin", "preload"),
 )
 def command(
