@@ -40,6 +40,9 @@ class FakePipeline:
     breaker: Any = None
     allowed: int | None = None
 
+    def come_after(self, seconds: float) -> None:
+        pass
+
     def bound_memory(self, footprint: Footprint | None, nbytes: int | None, alone: int | None = None) -> None:
         self.allowed = nbytes
 

@@ -432,6 +432,10 @@ class Pipeline:
         """The model leaves memory, and nothing runs: what comes waits until it is back, which takes about so many seconds."""
         self._instances.leave(return_s)
 
+    def come_after(self, seconds: float) -> None:
+        """The model is to be loaded once others are, in about so many seconds."""
+        self._instances.ahead_s = seconds
+
     def expect(self) -> None:
         """The model is on its way into memory."""
         self._instances.expect()
@@ -500,7 +504,7 @@ class Pipeline:
         """Answer a batch's tickets."""
         seconds = (done.ended - done.started) * NANOSECONDS
         if batch.is_rebuild:
-            self._relief.rebuilt(self._clock(), is_well=True)
+            self._relief.rebuilt()
             return
         if batch.is_golden:
             self._account(batch, seconds)
@@ -584,10 +588,9 @@ class Pipeline:
         """The backend raised: it is looked into, so that only the culprit gets the error."""
         self._clear(batch)
         if batch.is_rebuild:
-            if self._relief.rebuilt(self._clock(), is_well=False):
-                self.on_exhausted(
-                    batch.channel, f"was ended: its session could not be opened anew: {failed.reason}"
-                )
+            reason = f"its session could not be opened anew: {failed.reason}"
+            self._relief.not_rebuilt(reason, self._clock())
+            self.on_exhausted(batch.channel, f"was ended: {reason}")
             return
         self._account(batch, max(0.0, self._clock() - batch.begins))
         if failed.is_memory:

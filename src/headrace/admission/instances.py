@@ -32,9 +32,10 @@ class Instances:
         self.has_staged = False
         self.are_away = self.are_in_doubt = True
         self.has_overdue = False
-        # Whether the model is not in memory, or being loaded again since it was asked for; whom to tell that it is asked for,
-        # and how many requests found it so.
+        # Whether the model is not in memory, or being loaded again since it was asked for; seconds of loads that go before its
+        # own; whom to tell that it is asked for, and how many requests found it so.
         self.are_absent = False
+        self.ahead_s = 0.0
         self.on_wanted: Callable[[], None] = nobody_is_told
         self.absent_requests = self.absent_refusals = 0
 
@@ -83,7 +84,7 @@ class Instances:
         self._channels = []
         self.are_away = self.are_in_doubt = self.are_absent = True
         self.has_overdue = self.has_staged = False
-        self.away_since = None
+        self.away_since, self.ahead_s = None, 0.0
         if return_s is not None:
             self.return_s = return_s
 
@@ -92,10 +93,12 @@ class Instances:
         self.away_since = self._clock()
 
     def absent_s(self, now: float) -> float | None:
-        """Seconds until an absent model is there again, if that is known; another load may have to end first."""
+        """Seconds until an absent model is there again, if that is known."""
         if self.return_s is None:
             return None
-        return self.return_s if self.away_since is None else max(0.0, self.return_s - (now - self.away_since))
+        if self.away_since is None:
+            return self.ahead_s + self.return_s
+        return max(0.0, self.return_s - (now - self.away_since))
 
     def batches(self) -> Iterator[Batch]:
         """All that run or are staged."""

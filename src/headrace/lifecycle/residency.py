@@ -212,7 +212,11 @@ class Residency:
                 stay.version.stay_out(NOT_NOW)
 
     def _want(self, stay: Stay, cause: str) -> None:
-        self._wanted.setdefault(stay, cause)
+        if stay not in self._wanted:
+            loading = [each for each in self._stays.values() if each.is_loading]
+            ahead = sum(each.version.reload_s or 0.0 for each in [*self._wanted, *loading])
+            stay.version.pipeline.come_after(ahead / self._slots)
+            self._wanted[stay] = cause
         self._admit_soon()
 
     def _admit_soon(self) -> None:
