@@ -152,7 +152,7 @@ class RequestsAbsent:
 
 @dataclass(frozen=True, slots=True)
 class OutOfMemory:
-    """A run of so many rows failed for want of memory.
+    """A run of so many rows failed for want of memory; 0 where it was a session that could not be opened anew.
 
     Attributes:
         step: what is done about it, of faults/memory.py's steps.

@@ -47,16 +47,18 @@ class FakeBackend:
     load_seconds: how long loading takes.
     load_fails: the reason why it cannot be loaded.
     load_dies: loading ends the process.
+    load_needs: path of a file; while it is not there, loading raises MemoryError.
     error_value, death_value, hang_value: a row that begins with it makes the run raise, end the process, never return.
     invalid_value: a row that begins with it fails alone, as one its sender has to change.
-    most_rows_in_memory: more rows than these make the run raise MemoryError.
+    most_rows_in_memory: more rows than these make a run raise MemoryError.
     sums_rows: rows change each other.
     journal: path of a file to which each run adds a line before it does anything: a JSON array of the time (of
         time.perf_counter), the process, and the number that each row begins with.
     switch: path of a file that is looked at in each run. While it is there, the run misbehaves as its JSON object says:
         fault: "raise", "hang", "slow", "nan", "memory", "abort" or "segfault".
         seconds: how much longer a slow run takes.
-        loads: of "memory": how many times a process has to have loaded the model for its runs to go well; for ever if not said.
+        most_rows, loads, pid: of "memory": more rows than these fail, all if it is not said; in a process that has loaded the
+            model less often, in any if it is not said; and in that process only, if it is said.
         golden_too: false to leave runs of the very row alone that was run first, as golden runs are; true if not said.
     """
 
@@ -75,6 +77,8 @@ class FakeBackend:
         time.sleep(self._script.get("load_seconds", 0))
         if self._script.get("load_dies"):
             os.kill(os.getpid(), signal.SIGSEGV)
+        if (needed := self._script.get("load_needs")) is not None and not Path(needed).exists():
+            raise MemoryError("told to have no memory to load it")
         if reason := self._script.get("load_fails"):
             raise LoadFailed(reason)
 
@@ -123,7 +127,12 @@ class FakeBackend:
             return None
         if not switch.get("golden_too", True) and content == self._first_run[0]:
             return None
-        if switch["fault"] == "memory" and LOADS[str(self._path)] < switch.get("loads", inf):
+        if (
+            switch["fault"] == "memory"
+            and len(rows) > switch.get("most_rows", 0)
+            and LOADS[str(self._path)] < switch.get("loads", inf)
+            and switch.get("pid") in {None, os.getpid()}
+        ):
             raise MemoryError("told to have no memory by the switch")
         misbehave(switch)
         fault: str = switch["fault"]

@@ -16,7 +16,7 @@ def climb(shortage, now):
     steps = []
     while not steps or steps[-1] is not Step.REFUSE:
         steps.append(shortage.failed(failing(1, splits=len(steps)), now))
-        shortage.worker_ready() if steps[-1] is Step.RESTART else shortage.rebuilt(now, is_well=True)
+        shortage.rebuilt()
     return steps
 
 
@@ -59,17 +59,17 @@ def test_what_ran_beside_a_rebuilding_is_run_again_after_it():
     assert shortage.failed(failing(1, splits=1), 0.1) is Step.REBUILD
     assert shortage.is_pending(0.2)
     assert shortage.failed(failing(16), 0.2) is Step.AGAIN
-    shortage.rebuilt(0.3, is_well=True)
+    shortage.rebuilt()
     assert not shortage.is_pending(0.3)
 
 
 def test_a_session_that_cannot_be_rebuilt_has_its_worker_restarted():
     shortage = Shortage()
     shortage.failed(failing(1, splits=1), 0.0)
-    assert shortage.rebuilt(1.0, is_well=False) is Step.RESTART
+    shortage.not_rebuilt(1.0)
     assert shortage.is_pending(1.0)
-    shortage.worker_ready()
-    assert not shortage.is_pending(1.0)
+    shortage.rebuilt()
+    assert shortage.failed(failing(1, splits=2), 2.0) is Step.REFUSE
 
 
 def test_nobody_waits_for_ever_for_a_worker_that_does_not_come():
@@ -89,7 +89,7 @@ def test_a_worker_that_the_kernel_ended_needs_no_session():
 def test_a_run_as_large_that_goes_well_makes_the_next_failure_a_first_one():
     shortage = Shortage()
     shortage.failed(failing(8, splits=MOST_SPLITS), 0.0)
-    shortage.rebuilt(0.1, is_well=True)
+    shortage.rebuilt()
     shortage.passed(COST, 8, 0.2)
     assert shortage.failed(failing(9, splits=MOST_SPLITS), 0.3) is Step.REBUILD
 
@@ -97,7 +97,7 @@ def test_a_run_as_large_that_goes_well_makes_the_next_failure_a_first_one():
 def test_a_smaller_run_that_goes_well_does_not():
     shortage = Shortage()
     shortage.failed(failing(8, splits=MOST_SPLITS), 0.0)
-    shortage.rebuilt(0.1, is_well=True)
+    shortage.rebuilt()
     shortage.passed(COST, 4, 0.2)
     assert shortage.failed(failing(9, splits=MOST_SPLITS), 0.3) is Step.RESTART
 

@@ -44,19 +44,23 @@ def let_go_first(pid: int, score: int = WORKER_SCORE) -> None:
         file.write(str(score))
 
 
-def bound(pid: int, footprint: Footprint | None, runs_bytes: int) -> int | None:
-    """Bound a process that is ready to what it needs; the bound may be moved again. None if it has ended.
+def data_of(pid: int) -> int:
+    """Address space for private data that a process has; 0 if it has ended."""
+    return status_of(pid).get("VmData", 0)
+
+
+def bound(pid: int, ready_bytes: int, footprint: Footprint, runs_bytes: int) -> bool:
+    """Bound a process to what it needs; the bound may be moved again. False if that is not known, or it has ended.
 
     Args:
         pid: a child of this process.
-        footprint: what its model takes, as measured; None: nothing is known, and no bound is set.
-        runs_bytes: what its runs are known to take at once.
+        ready_bytes: address space for data that it had when it was ready.
+        footprint: what its model takes, as measured.
+        runs_bytes: what its runs may take at once.
     """
-    fields = status_of(pid)
-    if not fields or footprint is None:
-        return None
-    limit = fields["VmData"] + footprint.data + round(OF_RUNS * runs_bytes) + SLACK_BYTES
-    return limit if limit_data(pid, limit) else None
+    if not footprint.peaks or not ready_bytes:
+        return False
+    return limit_data(pid, ready_bytes + footprint.data + round(OF_RUNS * runs_bytes) + SLACK_BYTES)
 
 
 def limit_data(pid: int, nbytes: int) -> bool:

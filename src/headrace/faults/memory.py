@@ -131,17 +131,13 @@ class Shortage:
         if cap.rows >= cap.usual:
             del self._caps[bucket]
 
-    def rebuilt(self, now: float, *, is_well: bool) -> Step | None:
-        """The session was rebuilt, or could not be: then the worker has none, and has to be restarted."""
+    def rebuilt(self) -> None:
+        """The session was opened anew, or another worker is there."""
         self._pending_since = None
-        if is_well:
-            return None
-        self._done, self._pending_since, self._restarted_at = Step.RESTART, now, now
-        return Step.RESTART
 
-    def worker_ready(self) -> None:
-        """Another process is there."""
-        self._pending_since = None
+    def not_rebuilt(self, now: float) -> None:
+        """The session could not be opened anew: its worker has none, and is restarted however short ago the last one was."""
+        self._done, self._pending_since, self._restarted_at = Step.RESTART, now, now
 
     def _lower(self, run: FailedRun, now: float) -> bool:
         """Halve the cap; True if as many rows have gone well since it was last halved, so that it is not their number."""

@@ -146,17 +146,21 @@ class Relief:
         """A run went well. To be called while `is_on`."""
         self._shortage.passed(batch.cost, batch.rows, now)
 
-    def rebuilt(self, now: float, *, is_well: bool) -> bool:
-        """A session was rebuilt, or could not be; True if its worker has to be restarted."""
-        if is_well:
-            self._held = None
+    def rebuilt(self) -> None:
+        """A session was opened anew."""
+        self._held = None
+        self._shortage.rebuilt()
         self._client.wake()
-        return self._shortage.rebuilt(now, is_well=is_well) is Step.RESTART
+
+    def not_rebuilt(self, reason: str, now: float) -> None:
+        """A session could not be: its worker, which has none, is to be restarted; that is the caller's."""
+        self._shortage.not_rebuilt(now)
+        self._report(RanOut(*self._name, 0, Step.RESTART.value, reason))
 
     def worker_ready(self) -> None:
         """Another worker serves."""
         self._to_rebuild = self._held = None
-        self._shortage.worker_ready()
+        self._shortage.rebuilt()
 
     def give_up(self, error: HeadraceError) -> None:
         """Nothing is run again: whoever was to be gets the error."""
