@@ -66,6 +66,9 @@ class FakeVersion:
         self.worker_count = self.instance_count = self.sharers = 1
         self.lacks_spec = self.needs_measuring = self.is_measuring = False
 
+    def bound_workers(self, *_: object) -> None:
+        pass
+
     def heed(self, on_wanted: Any, on_gone: Any) -> None:
         self.on_wanted, self.on_gone = on_wanted, on_gone
 

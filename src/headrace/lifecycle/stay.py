@@ -67,7 +67,8 @@ class Stay:
     @property
     def is_loading(self) -> bool:
         """On its way in."""
-        return self.reservation is not None and self.cause != "" and not self.version.is_settled
+        is_coming = self.version.state in {VersionState.LOADING, VersionState.RESTARTING}
+        return self.reservation is not None and self.cause != "" and is_coming
 
     @property
     def is_leaving(self) -> bool:
