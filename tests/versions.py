@@ -89,6 +89,9 @@ class FakeVersion:
         assert self.is_idle, "nobody leaves who has something to do"
         self.stay_out(reason)
 
+    def stop(self) -> None:
+        self._move(VersionState.UNLOADING)
+
     def refuse_room(self, reason: str) -> None:
         self.reason = reason
         if not self.is_on_demand:

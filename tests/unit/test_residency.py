@@ -126,6 +126,19 @@ async def test_room_is_taken_only_when_those_that_leave_have_ended(monkeypatch: 
     assert world.versions["c"].processes
 
 
+async def test_who_is_unloaded_while_it_waits_for_room_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(195)
+    three(world)
+    await started(world, monkeypatch)
+    world.clock.now += 100
+    world.versions["c"].on_wanted()
+    await asyncio.sleep(0)
+    world.versions["c"].stop()
+    await world.settle()
+    assert world.versions["c"].state is VersionState.UNLOADING
+    assert not world.versions["c"].processes
+
+
 async def test_many_who_ask_at_once_have_it_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(195)
     three(world)

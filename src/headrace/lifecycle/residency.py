@@ -136,8 +136,8 @@ class Residency:
             return
         if version.state is VersionState.READY:
             self._on_ready(stay)
-        elif version.state is VersionState.UNAVAILABLE:
-            self._wanted.pop(stay, None)
+        elif version.state in {VersionState.UNAVAILABLE, VersionState.UNLOADING}:
+            self._wanted.pop(stay, None)  # whoever is about to go for good does not come in any more
             self._admit_soon()
 
     def gone(self) -> None:
