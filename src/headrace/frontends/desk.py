@@ -197,8 +197,13 @@ class Desk:
             target_ms=milliseconds(ticket.target - ticket.arrived),
         )
 
-    def refusal(self, codec: Codec, peek: Peek, started: float, wishes: Wishes) -> HeadraceError | None:
-        """The reason not to decode a request at all, or None: what its ticket would be refused for."""
+    def refusal(
+        self, codec: Codec, peek: Peek, started: float, wishes: Wishes, *, has_waited: bool = False
+    ) -> HeadraceError | None:
+        """The reason not to decode a request at all, or None: what its ticket would be refused for.
+
+        `has_waited`: its model had to come into memory first, for which the skill promises nothing.
+        """
         asked, named = peek.asked, ""
         if asked is None:
             granted = best_terms(codec.config, self.deadline_s, wishes.timeout_s)
@@ -218,7 +223,7 @@ class Desk:
                 tenant,
                 started,
                 started + granted.allowed_s,
-                started + granted.target_s,
+                started + (granted.allowed_s if has_waited else granted.target_s),
                 granted.is_asked,
             )
         )

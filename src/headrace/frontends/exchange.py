@@ -180,6 +180,11 @@ class Exchange(ABC):
         """
         return self.desk.catalog.find(route.model, route.version)
 
+    @property
+    def has_waited(self) -> bool:
+        """Its model had to come into memory first: what the skill promises is not for that."""
+        return self._guest is not None
+
     def waits_undecoded(self, asked: ModelVersion | None, go_on: Callable[[], None]) -> bool:
         """Wait for what was never in memory before, if that is why nothing can answer; True if so, or if it was refused."""
         desk = self.desk
@@ -189,6 +194,8 @@ class Exchange(ABC):
             desk.catalog.residency.missed(asked)
             return False
         allowed_s = best_terms(asked.source.config, desk.deadline_s, self.wishes.timeout_s).allowed_s
+        if self.record is not None:
+            self.record.note(desk.clock(), "waits", model=asked.source.name, reason=asked.reason or None)
         self._guest = desk.lobby.wait(asked, self.started + allowed_s, go_on, self.fail)
         return True
 
@@ -205,7 +212,7 @@ class Exchange(ABC):
             chain = self._chain = BodyChain(self, version, body, header_length)
         if codec.entry.is_pressed:
             peek = codec.decoder.peek(body, header_length)
-            refusal = desk.refusal(codec, peek, self.started, self.wishes)
+            refusal = desk.refusal(codec, peek, self.started, self.wishes, has_waited=self.has_waited)
             if refusal is not None:
                 self.refuse(version, refusal)
                 return
@@ -213,6 +220,8 @@ class Exchange(ABC):
         if chain is not None:
             chain.own = request
         ticket = desk.ticket(codec, request, self, self.started, self.wishes)
+        if self.has_waited:
+            ticket.target = ticket.deadline
         if ticket.record is not None:
             self.record = ticket.record
         self.wait_for(codec.entry, ticket)
@@ -295,7 +304,8 @@ class Exchange(ABC):
         codec = self.desk.codec(version)
         if not codec.entry.is_pressed:
             return None
-        return self.desk.refusal(codec, self.unseen(codec), self.started, self.wishes)
+        peek, has_waited = self.unseen(codec), self.has_waited
+        return self.desk.refusal(codec, peek, self.started, self.wishes, has_waited=has_waited)
 
     def unseen(self, codec: Codec) -> Peek:
         """What is known of a request before its body is looked at."""

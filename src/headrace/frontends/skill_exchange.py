@@ -146,6 +146,9 @@ class SkillExchange(AsgiExchange):
             for reply, request in found
             if request is not None
         ]
+        if self.has_waited:
+            for ticket in tickets:
+                ticket.target = ticket.deadline
         if len(tickets) > 1 and (refusal := ask_together(codec.entry, tickets)) is not None:
             if self._falls_back(version):
                 self.count_refusal(version, refusal)
