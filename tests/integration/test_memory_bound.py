@@ -1,7 +1,6 @@
 """What a server does with the bytes that its runs may take: the rows of its batches, and requests that can never be run."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
