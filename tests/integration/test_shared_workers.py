@@ -1,23 +1,30 @@
 """Small models that share a process: they answer as if alone, and nobody pays for what another one does, but by a restart."""
 
+import asyncio
+import errno
 import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 
-from headrace.execution import workers
+from headrace.execution import supervisor, workers
+from headrace.execution.death import Death
 from headrace.execution.process_memory import private_bytes
 from headrace.execution.steps import FaultKind, Step
+from headrace.execution.supervisor import WorkerEvents
+from headrace.execution.wire import Done, Load, Ready
+from headrace.execution.workers import Workers
 from headrace.lifecycle.version import ModelVersion
 from headrace.testing import RunningServer, fault, run_server
 from tests.integration import graphs
 from tests.integration.faults.scene import callers, load, version_of
-from tests.integration.process import children, descriptors, eventually, is_running
+from tests.integration.process import PATIENCE_S, children, descriptors, eventually, is_running
+from tests.integration.test_golden import golden_run
 from tests.integration.wire import Answer, Wire, tensor
 
 pytestmark = pytest.mark.integration
@@ -233,3 +240,101 @@ def test_no_process_outlives_the_server_not_even_an_empty_one(
             load(server, name, "unload")
         eventually(lambda: server.server.catalog.workers.shared()[0].labels == (), "it is empty")
     assert not any(map(is_running, started))
+
+
+class Hired:
+    """A worker, and what it tells."""
+
+    def __init__(self, pool: Workers, load: Load) -> None:
+        loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[Ready] = loop.create_future()
+        self.death: asyncio.Future[Death] = loop.create_future()
+        events = WorkerEvents(
+            lambda _, ready: self.ready.set_result(ready),
+            lambda _, reason: self.ready.set_exception(AssertionError(reason)),
+            lambda _, death: self.death.set_result(death),
+            lambda: None,
+        )
+        self.worker = pool.hire(load, events)
+
+
+def of_fake(tmp_path: Path, name: str, **script: object) -> Load:
+    path = tmp_path / f"{name}.fake"
+    path.write_text(json.dumps(script))
+    return Load(name, "1", str(path), "fake", 2, 8, 8, profile_dir=str(tmp_path))
+
+
+@asynccontextmanager
+async def pool_of(monkeypatch: pytest.MonkeyPatch, per_process: int) -> AsyncIterator[Workers]:
+    monkeypatch.setattr(workers, "MAY_SHARE", frozenset({"fake"}))
+    pool = Workers(per_process)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            yield pool
+    finally:
+        pool.close()
+
+
+async def test_one_that_runs_nothing_is_ended_without_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pool_of(monkeypatch, 2) as pool:
+        first, second = (Hired(pool, of_fake(tmp_path, name)) for name in "ab")
+        await first.ready
+        await second.ready
+        first.worker.kill()
+        assert (await first.death).reason == "was unloaded"
+        assert pool.shared() == [workers.Shared(second.worker.pid, ("b/1",))]
+        assert isinstance(await golden_run(second.worker.channels[0]), Done)
+
+
+async def test_one_that_is_not_wanted_any_more_while_it_is_loaded_leaves_when_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pool_of(monkeypatch, 2) as pool:
+        first, second = (
+            Hired(pool, of_fake(tmp_path, name, load_seconds=seconds))
+            for name, seconds in (("a", 0.2), ("b", 0))
+        )
+        first.worker.stop()
+        assert (await first.death).reason == "was unloaded"
+        assert not first.ready.done()
+        await second.ready
+        assert not second.death.done()
+
+
+async def test_one_whose_instances_cannot_be_reached_leaves_and_is_excused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    async with pool_of(monkeypatch, 2) as pool:
+        first = Hired(pool, of_fake(tmp_path, "a"))
+        await first.ready
+        monkeypatch.setattr(supervisor, "Channel", no_room)
+        second = Hired(pool, of_fake(tmp_path, "b"))
+        assert (await second.death).reason == "was ended: its instances could not be reached: no memory"
+        assert second.worker.is_excused
+        assert second.worker.lacks_means
+        assert isinstance(await golden_run(first.worker.channels[0]), Done)
+
+
+async def test_a_full_process_takes_nobody_and_the_fullest_of_the_others_is_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pool_of(monkeypatch, 2) as pool:
+        hired = [Hired(pool, of_fake(tmp_path, name)) for name in "abcd"]
+        for each in hired:
+            await each.ready
+        pids = [each.worker.pid for each in hired]
+        assert pids[0] == pids[1] != pids[2] == pids[3]
+        hired[0].worker.stop()
+        await hired[0].death
+        hired[2].worker.stop()
+        hired[3].worker.stop()
+        await hired[2].death
+        await hired[3].death
+        last = Hired(pool, of_fake(tmp_path, "e"))
+        await last.ready
+        assert last.worker.pid == pids[1]
