@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import failures
+import golden
 import many
 import report
 from harness import ARRANGEMENTS, SPREAD
@@ -21,6 +23,8 @@ ROWS: dict[str, Callable[[Memory], Row]] = {
     "many": many.own,
     "shared": many.shared,
     "unmeasured": many.unmeasured,
+    "golden": lambda bench: golden.row(is_quick=bench.is_quick),
+    "failures": failures.measure,
 }
 ROOT = Path(__file__).parents[2]
 
