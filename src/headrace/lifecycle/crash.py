@@ -28,6 +28,8 @@ def parked_reason(death: Death, times: int, *, was_ready: bool) -> str:
     often = f"{times} times in a row"
     if was_ready:
         return f"its worker {death.reason} {often} before it had answered anything: {WAY_BACK}"
+    if death.is_memory:
+        return f"its worker {death.reason}, {often}: {WAY_BACK}"
     if death.signal == "SIGKILL":
         return (
             f"its worker was killed while loading (SIGKILL) {often}, perhaps since memory ran out: {WAY_BACK}"

@@ -615,8 +615,10 @@ class ModelVersion:
     def _on_death(self, seat: Seat, worker: Worker, death: Death) -> None:
         """Nobody had asked it to end: start another, or park the version."""
         self._deaths += 1
-        # A suspect's death says nothing of the model: whoever waits behind it need not go.
-        delay_s = seat.leave(is_excused=self.pipeline.is_trying_suspect or worker.is_excused)
+        # A suspect's death says nothing of the model: whoever waits behind it need not go. Nor does that of one whose batch
+        # was too large for the memory: the next one is smaller, and so on, until there is none.
+        is_excused = self.pipeline.is_trying_suspect or worker.is_excused
+        delay_s = seat.leave(is_excused=is_excused or (death.is_memory and seat.is_serving))
         if worker.lacks_means:
             delay_s = max(delay_s, NO_MEANS_DELAY_S)
         name, version = self.source.name, self.source.version
