@@ -83,6 +83,7 @@ class Held:
     memory_files: int
     tickets: int
     leases: int
+    reservations: int
 
 
 def held(server: RunningServer) -> Held:
@@ -101,6 +102,7 @@ def held(server: RunningServer) -> Held:
         sum(link.startswith("/memfd:") for link in links),
         sum(each.waiting + each.running for each in snapshots),
         len(device._waiting) + sum(bool(token.user.holds_until()) for token in device._running),
+        len(list(catalog.residency._ledger)),
     )
 
 
