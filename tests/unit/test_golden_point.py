@@ -80,6 +80,12 @@ def test_an_objective_that_single_rows_do_not_keep_is_not_worth_all_of_the_throu
     assert longest_run_s(0.001, 0.010) == 0.020
 
 
+def test_a_size_that_was_measured_beside_noise_does_not_end_what_the_objective_allows():
+    points = curve(GROWING)
+    points[1] = Point(2, 0.011, 0.011, 0.9, 120 * MB)
+    assert of_curve(points, objective_s=0.05).rows == 16
+
+
 def test_memory_that_nobody_measured_bounds_nothing():
     assert Bound.MEMORY not in of_curve(curve(GROWING, lambda rows: None), memory_bytes=MB).allowed
 

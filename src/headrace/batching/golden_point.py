@@ -8,6 +8,7 @@ version may take; `headrace models --profile` of a curve that was measured point
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import accumulate
 from math import inf
 
 from headrace.batching.policy import OF_TIGHTEST
@@ -57,8 +58,8 @@ class Point:
 
     @property
     def rate(self) -> float:
-        """Rows a second, one run after the other."""
-        return self.rows / self.mean_s
+        """Rows a second, one usual run after the other: what else the machine did meanwhile is left out, as l(b) does."""
+        return self.rows / self.p50_s
 
 
 def golden_point(allowed: Mapping[Bound, int]) -> GoldenPoint:
@@ -83,10 +84,12 @@ def of_curve(
     if memory_bytes is not None and sizes:
         allowed[Bound.MEMORY] = rows_within(sizes, OF_MEMORY * memory_bytes, most)
     if objective_s is not None:
-        slowest = [(float(each.rows), each.p99_s) for each in points]
-        longest_s = longest_run_s(OF_TIGHTEST * objective_s, points[0].p99_s)
+        # Fewer rows take no longer: where they did once, that was noise.
+        least = list(accumulate((each.p99_s for each in reversed(points)), min))[::-1]
+        slowest = [(float(each.rows), p99_s) for each, p99_s in zip(points, least, strict=True)]
+        longest_s = longest_run_s(OF_TIGHTEST * objective_s, least[0])
         allowed[Bound.OBJECTIVE] = rows_within(slowest, longest_s, most)
-    allowed[Bound.THROUGHPUT] = worth_rows([(each.rows, each.mean_s) for each in points], most)
+    allowed[Bound.THROUGHPUT] = worth_rows([(each.rows, each.p50_s) for each in points], most)
     return golden_point(allowed)
 
 

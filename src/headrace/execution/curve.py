@@ -138,7 +138,7 @@ class Sweep:
             return "no more rows share a run"
         if len(points) > PAST_KNEE:
             gains = [
-                later.rows / later.mean_s / (earlier.rows / earlier.mean_s)
+                later.rows / later.p50_s / (earlier.rows / earlier.p50_s)
                 for earlier, later in zip(points[-PAST_KNEE - 1 :], points[-PAST_KNEE:], strict=False)
             ]
             if max(gains) < KNEE:
