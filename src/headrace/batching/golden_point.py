@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
-from math import inf
 
 from headrace.batching.policy import OF_TIGHTEST
 
@@ -24,7 +23,7 @@ Curve = Sequence[tuple[float, float]]  # (rows, seconds), both growing
 
 
 class Bound(StrEnum):
-    """What allows no more rows. Of those that allow the same the first is said to bind: the hardest to move."""
+    """What allows no more rows; the hardest to move come first."""
 
     ROWS = "rows"
     """Of the model, or of its operator: no more may share a run."""
@@ -63,8 +62,11 @@ class Point:
 
 
 def golden_point(allowed: Mapping[Bound, int]) -> GoldenPoint:
-    """The least of what the bounds allow, and at least 1: what nothing allows is decided when it is asked for."""
-    bound = min(Bound, key=lambda each: allowed.get(each, inf))
+    """The least of what the bounds allow, and at least 1: what nothing allows is decided when it is asked for.
+
+    Of bounds that allow the same the first binds: they come in Bound's order.
+    """
+    bound = min(allowed, key=allowed.__getitem__)
     return GoldenPoint(max(1, allowed[bound]), bound, allowed)
 
 
