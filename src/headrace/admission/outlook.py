@@ -75,18 +75,20 @@ class Outlook:
         """Rows of a batch: those of the golden point; with `enough` 1, of the best throughput that is allowed."""
         found = self._caps.get((cost, enough))
         if found is None:
-            found = self._caps[cost, enough] = self.golden_point(cost, enough).rows
+            found = self._caps[cost, enough] = max(1, min(self._allowed(cost, enough)))
         return found
 
-    def golden_point(self, cost: int, enough: float = ENOUGH) -> GoldenPoint:
-        """Where the cap comes from. The model's own objective is not among it: decisions/0017 says why."""
-        return golden_point(
-            {
-                Bound.ROWS: self.limit,
-                Bound.MEMORY: self._in_memory(cost),
-                Bound.OBJECTIVE: self._in_nobodys_way(cost),
-                Bound.THROUGHPUT: self.latency.best_rows(cost, self.limit, enough),
-            }
+    def golden_point(self, cost: int) -> GoldenPoint:
+        """The cap, and where it comes from."""
+        return golden_point(dict(zip(Bound, self._allowed(cost, ENOUGH), strict=True)))
+
+    def _allowed(self, cost: int, enough: float) -> tuple[int, int, int, int]:
+        """By each bound, in Bound's order. The model's own objective is not among them: decisions/0017 says why."""
+        return (
+            self.limit,
+            self._in_memory(cost),
+            self._in_nobodys_way(cost),
+            self.latency.best_rows(cost, self.limit, enough),
         )
 
     def most(self, cost: int) -> int:
