@@ -8,6 +8,7 @@ from typing import Any
 from headrace.batching.latency import LatencyModel
 from headrace.config import Settings
 from headrace.execution.footprint import Footprint
+from headrace.execution.nvml import Gpu
 from headrace.lifecycle.budget import Budget
 from headrace.lifecycle.residency import Residency
 from headrace.lifecycle.state import VersionState
@@ -63,6 +64,7 @@ class FakeVersion:
         self.is_idle, self.is_on_demand = True, False
         self.processes = 0
         self.bytes = 0
+        self.pids: list[int] = []
         self.worker_count = self.instance_count = self.sharers = 1
         self.lacks_spec = self.needs_measuring = self.is_measuring = False
 
@@ -126,6 +128,7 @@ class World:
         self.clock = Clock()
         self.events: list[Any] = []
         self.budget = budget_mib * MIB
+        self.cards: list[Gpu] = []
         self.versions: dict[str, FakeVersion] = {}
         self.residency = Residency(
             Settings(**settings),
@@ -133,8 +136,9 @@ class World:
             self.events.append,
             lambda _: Budget(self.budget, 0, 0, self.budget, "a test"),
             lambda version: version.bytes,  # type: ignore[attr-defined]
+            lambda: self.cards,
         )
-        self.residency._slots = self.residency._ledger.slots = 1  # whatever machine this is
+        self.residency._slots = self.residency._books.main.slots = 1  # whatever machine this is
 
     def version(
         self, name: str, residence: Residence = NOTHING_SAID.residence, footprint: Footprint | None = EACH
@@ -171,8 +175,13 @@ class World:
 
     @property
     def reserved(self) -> int:
-        return self.residency._ledger.reserved // MIB
+        return self.residency._books.main.reserved // MIB
 
     @property
     def free(self) -> int:
-        return self.residency._ledger.free
+        return self.residency._books.main.free
+
+
+def on_card(nbytes: int) -> Footprint:
+    """As EACH, and so many bytes of a graphics card."""
+    return Footprint(EACH.context, EACH.weights, EACH.peaks, device={"gpu:0": nbytes})

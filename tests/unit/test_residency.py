@@ -6,9 +6,12 @@ import pytest
 
 from headrace.events import RequestsAbsent, VersionEvicted, VersionLoaded
 from headrace.execution.footprint import Footprint
+from headrace.execution.nvml import Gpu
 from headrace.lifecycle.state import VersionState
 from headrace.model_config import Residence
-from tests.versions import MIB, World
+from tests.versions import MIB, World, on_card
+
+GIB = 1024 * MIB
 
 
 def three(world: World) -> None:
@@ -268,3 +271,44 @@ async def test_nothing_is_held_once_everything_is_forgotten(monkeypatch: pytest.
         world.residency.forget(each)  # type: ignore[arg-type]
     assert world.reserved == 0
     assert not world.residency.view().models
+
+
+async def test_a_model_on_a_graphics_card_comes_in_where_the_card_has_room_for_it_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(10_000)
+    world.cards = [Gpu("gpu:0", "a card", 10 * GIB, 0, {})]
+    for name in "abc":
+        world.version(name, footprint=on_card(3 * GIB))
+    world.residency.watch()
+    await started(world, monkeypatch)
+    assert world.there() == {"a", "b"}, "of 10 GiB 9 can be used, less a reserve"
+    cpu, card = world.residency.view().devices
+    assert (cpu.device, card.device, card.resident) == ("cpu", "gpu:0", 6 * GIB)
+    for _ in range(3):
+        await world.ask("a")
+    await world.ask("c")
+    assert world.there() == {"a", "c"}
+
+
+async def test_what_others_hold_of_a_card_is_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(10_000)
+    world.cards = [Gpu("gpu:0", "a card", 10 * GIB, 4 * GIB, {4711: 4 * GIB})]
+    world.version("a", footprint=on_card(3 * GIB))
+    world.version("b", footprint=on_card(3 * GIB))
+    world.versions["a"].pids = [1]
+    for _ in range(5):
+        world.clock.now += 1
+        world.residency.watch()
+    await started(world, monkeypatch)
+    assert world.there() == {"a"}
+
+
+async def test_a_model_for_a_card_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(10_000)
+    world.version("a", footprint=on_card(3 * GIB))
+    await started(world, monkeypatch)
+    world.versions["a"].on_wanted()
+    await world.settle()
+    assert not world.there()
+    assert "gpu:0" in world.versions["a"].reason

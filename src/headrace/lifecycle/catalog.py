@@ -15,6 +15,7 @@ from headrace.config import Settings
 from headrace.errors import NotFound, UnknownVersion
 from headrace.events import Event, VersionChanged, VersionForgotten, WorkerDied
 from headrace.execution.linux import usable_cores
+from headrace.execution.nvml import open_nvml
 from headrace.execution.workers import Workers
 from headrace.lifecycle.budget import Budget
 from headrace.lifecycle.leaving import Leaving
@@ -74,12 +75,14 @@ class Catalog:
         self._deaths: dict[Key, int] = {}
         self._gone: dict[Key, None] = {}
         self._was_ready = False
+        self._nvml = open_nvml()
         self.residency = Residency(
             settings,
             clock,
             report,
             read_budget or budget_reader(settings, clock),
             lambda version: self.workers.private_bytes(version.pids),
+            tuple if self._nvml is None else self._nvml.read,
         )
         self.waits_for: tuple[str, ...] = ()
         self.is_exiting = False
@@ -273,6 +276,8 @@ class Catalog:
         self.workers.close()
         for version in versions:
             self._let_go(version)
+        if self._nvml is not None:
+            self._nvml.close()
 
     def _take_in(self, found: Found) -> ModelVersion:
         """Make a version that nothing serves yet, in the place of one that does not."""

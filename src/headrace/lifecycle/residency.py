@@ -11,10 +11,13 @@ from functools import partial
 
 import structlog
 
+from headrace.byte_sizes import in_words
 from headrace.config import Settings
 from headrace.events import Event, RequestsAbsent, VersionEvicted, VersionLoaded
 from headrace.execution.aside import aside
 from headrace.execution.linux import usable_cores
+from headrace.execution.nvml import Gpu
+from headrace.lifecycle.books import MAIN, Books, Held
 from headrace.lifecycle.budget import Budget
 from headrace.lifecycle.eviction import Candidate, Eviction
 from headrace.lifecycle.holdings import allowed_run, holding
@@ -50,17 +53,26 @@ class Residency:
         report: Callable[[Event], None],
         read_budget: Callable[[int], Budget],
         read_used: Callable[[ModelVersion], int],
+        read_cards: Callable[[], Iterable[Gpu]] = tuple,
     ) -> None:
-        """`read_used` gives the private bytes of a version's workers, `read_budget` the budget, given those of all workers."""
+        """What is read, and when: once a second.
+
+        Args:
+            settings: of the server.
+            clock: seconds.
+            report: hears of who comes and goes.
+            read_budget: gives the budget of the machine's memory, given the private bytes of all workers.
+            read_used: gives the private bytes of a version's workers.
+            read_cards: gives the graphics cards as they are now.
+        """
         self._settings = settings
         self._clock = clock
         self._report = report
         self._read_budget = read_budget
         self._read_used = read_used
         self._loop = asyncio.get_running_loop()
-        self._budget = read_budget(0)
         self._slots = usable_cores()
-        self._ledger = Ledger(self._budget.budget, self._slots)
+        self._books = Books(read_budget(0), self._slots, read_cards)
         self._eviction = Eviction()
         # The mutable state: everybody, who is asked for and is to come in, in order, and why, whether runs give back what they took,
         # whom a probe measures and since when no load went on, and when to look again.
@@ -84,7 +96,7 @@ class Residency:
                 each.version.start()
         wanted = [each for each in loadable if each.is_preloaded is not False]
         resident = sum(each.base for each in wanted)
-        if needed([self._holding(each, resident) for each in wanted], self._slots) <= self._ledger.budget:
+        if needed([self._holding(each, resident) for each in wanted], self._slots) <= self._books.main.budget:
             self._start(loadable)
         else:
             self._later(self._start_knowing(loadable))
@@ -101,7 +113,7 @@ class Residency:
             version.start()
         elif is_beside:
             self._want(stay, "start")
-        elif self._ledger.lacks(self._holding(stay, self._resident())):
+        elif self._lacks(stay, self._holding(stay, self._resident())):
             self._later(self._start_knowing([stay]))
         else:
             self._start([stay])
@@ -161,7 +173,7 @@ class Residency:
             if absent := stay.take_absent():
                 self._report(RequestsAbsent(*stay.key, absent))
         self._used = sum(stay.used for stay in self._stays.values())
-        self._set_budget(self._read_budget(self._used))
+        self._look_at_budgets(now)
         self._hold_again()
         self._leave_idle(now)
         self._relieve(now)
@@ -170,23 +182,14 @@ class Residency:
 
     def view(self) -> MemoryView:
         """What is shown to people."""
-        now, budget, base = self._clock(), self._budget, self._resident()
-        holdings = [each.holding for each in self._ledger]
-        resident = sum(each.resident for each in holdings)
-        device = DeviceMemory(
-            "cpu",
-            budget.total,
-            budget.reserve,
-            budget.external,
-            budget.budget,
-            budget.limit,
-            resident,
-            self._ledger.reserved - resident,
-            sum(stay.used for stay in self._stays.values()),
-            self._slots,
-        )
+        now, budget, base = self._clock(), self._books.budget, self._resident()
+        used = sum(stay.used for stay in self._stays.values())
+        devices = [shown(MAIN, budget, self._books.main, used)]
+        for name, (found, gpu) in self._books.card_budgets.items():
+            own = gpu.used - found.external if self._books.cards[name].reserved else 0
+            devices.append(shown(name, found, self._books.cards[name], max(0, own)))
         stays = sorted(self._stays.values(), key=lambda each: each.key)
-        return MemoryView((device,), tuple(self._view_of(stay, base, now) for stay in stays))
+        return MemoryView(tuple(devices), tuple(self._view_of(stay, base, now) for stay in stays))
 
     # Coming in.
 
@@ -246,14 +249,14 @@ class Residency:
                 return True
         mine = self._holding(stay, self._resident())
         there = [each.reservation for each in self._stays.values() if each.is_leaving and each.reservation]
-        if there and not self._ledger.lacks(mine, there):
+        if there and not self._lacks(stay, mine, there):
             return False  # their processes have not ended yet
         residents = [each for each in self._stays.values() if each.can_leave]
         by_key = {each.key: each for each in residents}
 
         def is_enough(chosen: Sequence[Candidate]) -> bool:
             gone = [by_key[each.key].reservation for each in chosen]
-            return not self._ledger.lacks(mine, [*there, *filter(None, gone)])
+            return not self._lacks(stay, mine, [*there, *filter(None, gone)])
 
         choice = self._eviction.victims(
             stay.candidate(mine.total),
@@ -275,14 +278,16 @@ class Residency:
             for each in self._stays.values()
             if each.reservation and (each.is_pinned or each is stay)
         ]
-        others = [each for each in self._ledger if each not in pinned]
-        lacking = self._ledger.lacks(mine, others)
+        there = [each.reservation for each in self._stays.values() if each.reservation is not None]
+        gone = [each for each in there if each not in pinned]
+        lacking, device = self._books.lacks(mine, stay.cards, gone)
         if not lacking:
             return
-        held = sum(each.holding.total for each in pinned)
+        needs = stay.cards.get(device, mine.total)
+        held = sum(each.on(device) for each in pinned)
         reason = (
-            f"it needs {mib(mine.total)}, and of the budget of {mib(self._ledger.budget)} ({self._budget.limit}) "
-            f"pinned models hold {mib(held)}: {mib(lacking)} are lacking; raise --memory-budget, or pin less"
+            f"it needs {in_words(needs)}, and of {self._books.sum_of(device)} pinned models hold {in_words(held)}: "
+            f"{in_words(lacking)} are lacking; raise --memory-budget, or pin less"
         )
         self._wanted.pop(stay, None)
         stay.version.refuse_room(reason)
@@ -290,7 +295,7 @@ class Residency:
     def _take(self, stay: Stay, cause: str) -> bool:
         """Reserve what it needs and begin to load it; False where it does not fit."""
         needs = self._holding(stay, self._resident())
-        reservation = self._ledger.reserve("/".join(stay.key), needs)
+        reservation = self._books.reserve("/".join(stay.key), needs, stay.cards)
         if reservation is None:
             return False
         stay.begin(reservation, cause, self._clock())
@@ -328,7 +333,7 @@ class Residency:
 
     def _relieve(self, now: float) -> None:
         """More is there than may be: runs give back what they took, and then those leave that are worth least."""
-        over = max(-self._ledger.free, self._used - self._ledger.budget)
+        over = max(-self._books.main.free, self._used - self._books.main.budget)
         if over > 0 and not self._is_tight:
             self._set_tight(is_tight=True)
             return
@@ -341,20 +346,28 @@ class Residency:
             if over - leaving <= 0:
                 break
             leaving += max(stay.used, stay.holding.total)
-            self._send_away(stay, f"memory is {mib(over)} over its budget")
+            self._send_away(stay, f"memory is {in_words(over)} over its budget")
         resident = self._resident()
         there = [each for each in self._stays.values() if each.reservation is not None]
         wide = [self._holding(each, resident, keeps=True) for each in there]
-        if self._is_tight and not self._wanted and needed(wide, self._slots) < ROOMY * self._ledger.budget:
+        if (
+            self._is_tight
+            and not self._wanted
+            and needed(wide, self._slots) < ROOMY * self._books.main.budget
+        ):
             self._set_tight(is_tight=False)
 
     # What is held.
 
-    def _set_budget(self, budget: Budget) -> None:
-        if budget.budget != self._budget.budget:
+    def _look_at_budgets(self, now: float) -> None:
+        budget = self._read_budget(self._used)
+        if budget.budget != self._books.budget.budget:
             log.info("memory_budget", mib=budget.budget // MIB, limit=budget.limit)
-        self._budget = budget
-        self._ledger.budget = budget.budget
+        pids = {pid for each in self._stays.values() for pid in each.version.pids}
+        self._books.look(budget, pids, now)
+
+    def _lacks(self, stay: Stay, holding: Holding, without: Iterable[Held] = ()) -> int:
+        return self._books.lacks(holding, stay.cards, without)[0]
 
     def _set_tight(self, *, is_tight: bool) -> None:
         self._is_tight = is_tight
@@ -370,7 +383,7 @@ class Residency:
         """What it holds by what is known now, and what its runs may take."""
         assert stay.reservation is not None, "it is in memory"
         allowed = self._allowed(stay, resident)
-        stay.reservation.change(holding(stay.known(), allowed, keeps=not self._is_tight))
+        stay.reservation.change(holding(stay.known(), allowed, keeps=not self._is_tight), stay.cards)
         stay.bound(allowed, gives_back=self._is_tight)
 
     def _holding(self, stay: Stay, resident: int, *, keeps: bool | None = None) -> Holding:
@@ -382,7 +395,7 @@ class Residency:
     def _allowed(self, stay: Stay, resident: int) -> int:
         """Bytes that a run of it may take, where all that are in memory hold so many without their runs."""
         own = stay.base
-        return allowed_run(self._ledger.budget, resident, own, self._slots)
+        return allowed_run(self._books.main.budget, resident, own, self._slots)
 
     def _resident(self) -> int:
         return sum(stay.base for stay in self._stays.values() if stay.reservation is not None)
@@ -401,7 +414,7 @@ class Residency:
 
     def _measure(self, stay: Stay) -> bool:
         limit = round(PROBED * self._holding(stay, self._resident()).total)
-        reservation = self._ledger.reserve(f"measuring {'/'.join(stay.key)}", Holding(limit))
+        reservation = self._books.reserve(f"measuring {'/'.join(stay.key)}", Holding(limit))
         if reservation is None:
             return False
         stay.measure(reservation, limit)
@@ -414,7 +427,7 @@ class Residency:
         version = stay.version
         return ModelMemory(
             *stay.key,
-            "cpu",
+            MAIN,
             version.state.value,
             stay.is_pinned,
             version.footprint is not None,
@@ -437,5 +450,18 @@ class Residency:
         task.add_done_callback(self._tasks.discard)
 
 
-def mib(nbytes: int) -> str:
-    return f"{nbytes / MIB:,.0f} MiB"
+def shown(name: str, budget: Budget, ledger: Ledger, used: int) -> DeviceMemory:
+    """One device, for people."""
+    resident = sum(each.holding.resident for each in ledger)
+    return DeviceMemory(
+        name,
+        budget.total,
+        budget.reserve,
+        budget.external,
+        budget.budget,
+        budget.limit,
+        resident,
+        ledger.reserved - resident,
+        used,
+        ledger.slots,
+    )

@@ -9,9 +9,10 @@ from headrace.errors import LoadFailed
 from headrace.execution.profiles import ProfileStore, external_data
 from headrace.execution.wire import Profile
 from headrace.faults.breaker import BreakerState
+from headrace.lifecycle.books import NO_CARDS, Cards, Held
 from headrace.lifecycle.eviction import Candidate
 from headrace.lifecycle.holdings import Known
-from headrace.lifecycle.ledger import Holding, Reservation
+from headrace.lifecycle.ledger import Holding
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
 
@@ -40,8 +41,8 @@ class Stay:
         self._file_bytes = size_of([source.path, *external_data(source.path)])
         # The mutable state: what it holds, and its probe; since when it is there and why it came; what its workers have, and had
         # at most; and how often it was asked for, as far as that was taken account of.
-        self.reservation: Reservation | None = None
-        self._measuring: Reservation | None = None
+        self.reservation: Held | None = None
+        self._measuring: Held | None = None
         self.cause = ""
         self.since = inf
         self.used = self._most_used = 0
@@ -59,6 +60,12 @@ class Stay:
     @property
     def holding(self) -> Holding:
         return NOTHING if self.reservation is None else self.reservation.holding
+
+    @property
+    def cards(self) -> Cards:
+        """What it takes of graphics cards."""
+        footprint = self.version.footprint
+        return NO_CARDS if footprint is None else footprint.device
 
     @property
     def has_begun(self) -> bool:
@@ -136,7 +143,7 @@ class Stay:
             version.sharers,
         )
 
-    def begin(self, reservation: Reservation, cause: str, now: float) -> None:
+    def begin(self, reservation: Held, cause: str, now: float) -> None:
         """It is about to be loaded."""
         self.release_if_ended()
         assert self.reservation is None, "what it held before is released"
@@ -157,7 +164,7 @@ class Stay:
         self.since = inf
         self._most_used = 0
 
-    def measure(self, reservation: Reservation, limit: int) -> None:
+    def measure(self, reservation: Held, limit: int) -> None:
         """Have a process find out what it takes, within so many bytes."""
         self._measuring = reservation
         self.version.measure(limit)
