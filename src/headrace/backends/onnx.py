@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ctypes import string_at
 from dataclasses import replace
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,10 @@ SAYS_NO_MEMORY = (
     "CUDA failure 2: out of memory",
 )
 """Onnxruntime has no error of its own for it."""
+DOUBLES, USUAL = 0, -1
+"""Of an arena's settings: how it grows, and what onnxruntime takes where nothing is said."""
+REGION_BYTES = 512 << 20
+"""Of address space, by which the arena grows."""
 ONNX_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16, without importing onnx
 
 
@@ -144,12 +149,37 @@ def session_options(threads: int, given: Mapping[str, str]) -> ort.SessionOption
     # One block for a whole run would come on top of the pieces that the first run took, for each number of rows anew: up to
     # twice the memory, for nothing that can be measured (docs/decisions/0016-what-a-model-takes.md).
     options.enable_mem_pattern = False
+    # Weights lie outside the arena, which can then be given back as a whole.
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     options.log_severity_level = 4  # what fails is raised as well, and said by whoever asked
     # Spinning would take the core from the gateway and from the other workers.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     for name, value in given.items():
         set_option(options, name, value)
+    if options.enable_cpu_mem_arena:
+        make_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
     return options
+
+
+@cache
+def make_arena() -> None:
+    """One arena for all sessions of this process, that grows by regions larger than what most models' runs take together.
+
+    By default it begins small and doubles, and pieces of one region cannot be joined with those of another: a run of another
+    size then finds no room in what is free, and takes new memory, up to twice what it needs. What is not touched of a large
+    region takes no memory. The first region is small, since it is the one that is never given back; growth begins with the
+    large ones after the first run that gives back, as workers do when they open a model.
+    """
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    settings = {
+        "max_mem": 0,
+        "arena_extend_strategy": DOUBLES,
+        "initial_chunk_size_bytes": USUAL,
+        "max_dead_bytes_per_chunk": USUAL,
+        "initial_growth_chunk_size_bytes": REGION_BYTES,
+    }
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg(settings))
 
 
 def shrinking() -> ort.RunOptions:

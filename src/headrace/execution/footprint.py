@@ -24,7 +24,8 @@ class Footprint(msgspec.Struct, frozen=True):
     Attributes:
         context: the process with its runtime, before the model is opened. Workers that share a process share it.
         weights: on top of that, once the model is opened, has run one row, and has given back what it needs no more.
-        peaks: on top of both, the most that runs of so many rows took; ascending, since what was taken is kept.
+        peaks: on top of both, the most that a run of so many rows took, with its part of the slots; measured while each
+            instance ran one, after smaller ones, since what was taken is kept.
         margin: the largest part by which the fit below was ever too low, of what was measured.
         data: address space for private data (what RLIMIT_DATA bounds) on top of resident bytes, at most.
         device: bytes on a GPU, by its name in the ledger ("gpu:0"); empty where it runs on the processor.

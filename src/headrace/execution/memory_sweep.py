@@ -116,7 +116,7 @@ class MemorySweep:
         if time.perf_counter() + seconds[last] * rows / last * runs > ends:
             return False
         base, slope = line_through(list(peaks.items()))
-        return self._limit is None or base + slope * rows <= self._room
+        return self._limit is None or len(self._backends) * (base + slope * rows) <= self._room
 
     def _timed(self, inputs: Arrays) -> list[float]:
         """Seconds of a few runs of one instance; the first is not counted, since it allocates."""
@@ -124,7 +124,7 @@ class MemorySweep:
         return [once(run) for _ in range(REPEATS + 1)][1:]
 
     def _peak(self, pool: ThreadPoolExecutor, batch: Callable[[int], Arrays], rows: int) -> int:
-        """Bytes that a worker has on top, once all instances have run up to so many rows, with its slots."""
+        """Bytes that a worker has on top for each instance, once all have run up to so many rows, with its slots."""
         inputs = batch(rows)
         orders = [
             inputs,
@@ -132,15 +132,15 @@ class MemorySweep:
             inputs,
         ]
         held = sum(array.nbytes for each in orders[:-1] for array in each.values())
-        forget_peak()
+        forget_peak(getpid())
         together = Barrier(len(self._backends))
         jobs = [pool.submit(self._run_all, each, orders, together) for each in self._backends]
         placed = max(job.result() for job in jobs)
-        # What lies here in our own memory lies in slots there: SLOTS batches of inputs and outputs an instance.
-        in_slots = len(self._backends) * SLOTS * (placed + sum(array.nbytes for array in inputs.values()))
-        peak = peak_private_bytes()
+        # What lies here in our own memory lies in slots there: SLOTS batches of inputs and outputs.
+        in_slots = SLOTS * (placed + sum(array.nbytes for array in inputs.values()))
+        peak = peak_private_bytes(getpid())
         self.taken.data = max(self.taken.data, private_address_space() - private_bytes(getpid()))
-        return max(0, peak - self._base - held) + in_slots
+        return max(0, peak - self._base - held) // len(self._backends) + in_slots
 
     def _run_all(self, backend: Backend, batches: list[Arrays], together: Barrier) -> int:
         """Run one after the other, beginning when all instances do; the bytes of the largest outputs."""

