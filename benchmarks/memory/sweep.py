@@ -6,6 +6,7 @@ what else the machine does befalls all alike.
 """
 
 import json
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,10 @@ import msgspec
 import numpy as np
 
 from headrace.execution import linux
-from headrace.execution.curve import forget_peak, peak_bytes
 from headrace.execution.measure import once
 from headrace.execution.opening import Opening
 from headrace.execution.probe import Probe
+from headrace.execution.process_memory import forget_peak, peak_private_bytes
 from headrace.execution.profiles import ProfileStore
 from headrace.execution.wire import Load
 
@@ -37,10 +38,10 @@ def sweep(load: Load, sizes: list[int], rounds: int) -> list[dict[str, float]]:
         order = sizes if at == 0 else Random(at).sample(sizes, len(sizes))
         for rows in order:
             inputs = probe.batch([probe.row(seed) for seed in range(rows)])
-            forget_peak()
+            forget_peak(os.getpid())
             probe.run(inputs)  # it may take memory, and is not timed
             took[rows] += [once(partial(probe.run, inputs)) for _ in range(RUNS)]
-            nbytes.setdefault(rows, peak_bytes())
+            nbytes.setdefault(rows, peak_private_bytes(os.getpid()))
     return [
         {
             "rows": rows,

@@ -22,7 +22,7 @@ from headrace.execution.death import death_of
 from headrace.execution.measure import KNEE, NOISY, once
 from headrace.execution.opening import LARGEST_SWEEP_BYTES, Opening
 from headrace.execution.probe import Probe
-from headrace.execution.process_memory import private_bytes, status_of
+from headrace.execution.process_memory import forget_peak, peak_private_bytes
 from headrace.execution.profiles import Curve, Measured, ProfileStore
 from headrace.execution.wire import Load
 
@@ -160,7 +160,7 @@ class Sweep:
 
 def measured(rows: int, run: Callable[[], object]) -> Measured:
     """Runs of one size, long enough to say something of the slowest in a hundred."""
-    forget_peak()
+    forget_peak(os.getpid())
     for _ in range(FIRST_RUNS):
         run()
     took: list[float] = []
@@ -168,7 +168,9 @@ def measured(rows: int, run: Callable[[], object]) -> Measured:
     while not is_enough(len(took), time.perf_counter() - started):
         took.append(once(run))
     p50, p99 = np.quantile(took, (0.5, 0.99), method="inverted_cdf")
-    return Measured(rows, float(np.mean(took)), float(p50), float(p99), len(took), peak_bytes())
+    return Measured(
+        rows, float(np.mean(took)), float(p50), float(p99), len(took), peak_private_bytes(os.getpid())
+    )
 
 
 def is_enough(runs: int, seconds: float) -> bool:
@@ -176,21 +178,6 @@ def is_enough(runs: int, seconds: float) -> bool:
     if seconds >= MOST_S:
         return runs >= FEW_RUNS
     return runs >= MOST_RUNS or (runs >= LEAST_RUNS and seconds >= ENOUGH_S)
-
-
-def forget_peak() -> None:
-    """The most that this process ever had is what it has now. Where the kernel refuses that, its peak is of all its life."""
-    try:
-        with open("/proc/self/clear_refs", "wb") as file:  # noqa: PTH123 - a kernel file, not a path of ours
-            file.write(b"5")
-    except OSError:
-        return
-
-
-def peak_bytes() -> int:
-    """Private bytes since then, at most: mapped files stay in memory, and are not among them."""
-    fields = status_of(os.getpid())
-    return max(private_bytes(os.getpid()), fields.get("VmHWM", 0) - fields.get("RssFile", 0))
 
 
 def main() -> None:
