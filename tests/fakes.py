@@ -266,9 +266,13 @@ class Path:
         self.channels.remove(channel)
         self.pipeline.detach([channel])
 
-    def lose_worker(self, *, is_own_doing: bool = False, is_memory: bool = False) -> None:
+    def lose_worker(
+        self, *, is_own_doing: bool = False, is_memory: bool = False, is_excused: bool = False
+    ) -> None:
         """It died: as the supervisor tells the pipeline."""
-        self.pipeline.detach(self.channels, is_own_doing=is_own_doing, is_memory=is_memory)
+        self.pipeline.detach(
+            self.channels, is_own_doing=is_own_doing, is_memory=is_memory, is_excused=is_excused
+        )
         self.channels = []
 
     def submit(

@@ -578,6 +578,22 @@ async def test_who_waits_for_golden_inputs_is_answered_though_the_next_worker_ha
     path.close()
 
 
+@pytest.mark.parametrize(("is_excused", "heard"), [(True, PoisonedRequest), (False, InferenceFailed)])
+async def test_golden_inputs_lost_to_what_another_model_did_in_the_process_are_run_again(is_excused, heard):
+    path = make()
+    channel = path.start_worker(known=KNOWN)
+    only = path.submit(BAD, within=60.0)
+    for _ in range(2):
+        await tick()
+        channel.fail()
+    await tick()
+    assert channel.is_golden_next
+    path.lose_worker(is_excused=is_excused)
+    await work(path.start_worker(known=KNOWN))
+    assert type(only.client.error) is heard
+    path.close()
+
+
 @pytest.mark.parametrize("how", ["its client left", "its sender has to change it"])
 async def test_a_trial_that_says_nothing_of_the_variant_is_followed_by_the_next(how):
     path = make(golden=False)
