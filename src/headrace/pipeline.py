@@ -290,13 +290,16 @@ class Pipeline:
                 self._send_rebuild(channel, now)
             if self._suspect is not None or not channel.is_idle or not self._guard.may_run(now):
                 continue
-            if (size := relief.next_size()) is not None and self._has_leave(self._outlook.upper(*size), now):
+            if (size := relief.next_size()) is None:
+                continue
+            seconds = self._outlook.upper(*size)
+            if self._has_leave(seconds, now):
                 part = relief.next_part(now)
                 if part is not None:
                     batch = Batch(self, part.tickets, part.cost, now)
-                    batch.place = part.place
+                    batch.part = part
                     batch.permit = self._guard.permit(now)
-                    self._place_and_send(channel, batch)
+                    self._place_and_send(channel, batch, seconds)
                     self._set_alarm(overdue_at(batch))
         self._expire_looked_into()
 

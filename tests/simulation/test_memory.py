@@ -72,6 +72,18 @@ async def test_a_batch_that_does_not_fit_is_run_in_halves_and_everybody_is_answe
     path.close()
 
 
+async def test_what_another_part_has_shown_is_not_tried_again():
+    path = make()
+    channel = path.start_worker(known=KNOWN)
+    tickets = [path.submit(at) for at in range(32)]
+    await work(channel, fits=2)
+    assert all(each.client.rows for each in tickets)
+    assert [size for size in sizes(channel) if size > 2] == [32, 16, 16, 8, 8, 4, 4]
+    assert channel.rebuilds == 1
+    assert path.restarts == []
+    path.close()
+
+
 async def test_its_requests_keep_their_order_and_go_before_what_came_later():
     path = make()
     channel = path.start_worker(known=KNOWN)

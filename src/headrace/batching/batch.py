@@ -37,8 +37,8 @@ class Batch:
         "has_expired",
         "is_rebuild",
         "padding",
+        "part",
         "permit",
-        "place",
         "rows",
         "tickets",
     )
@@ -60,9 +60,9 @@ class Batch:
         self.has_expired = False
         # As of wire.Run.
         self.gives_back = self.is_rebuild = False
-        # Whom it was given to; and of which batch that failed for want of memory it is a part: faults/relief.py's to read.
+        # Whom it was given to; and which part it is of a batch that failed for want of memory: faults/relief.py's to read.
         self.channel: Any = None
-        self.place: tuple[int, ...] = ()
+        self.part: Any = None
         for ticket in tickets:
             ticket.state = State.RUNNING
             self.rows += ticket.request.rows

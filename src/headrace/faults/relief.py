@@ -4,9 +4,10 @@ It stands beside the guard, not behind it: too little memory is no request's fau
 quarantined, and no breaker counts it before nothing else has helped.
 """
 
-from bisect import insort
+from bisect import bisect_right, insort
 from collections.abc import Callable
-from itertools import count
+from itertools import accumulate
+from itertools import count as counting
 from math import inf
 from typing import NamedTuple
 
@@ -21,11 +22,16 @@ from headrace.faults.memory import FailedRun, Shortage, Step
 
 
 class Part(NamedTuple):
-    """Requests that are to be run together. `place`: numbers of the batch that failed, of a part of it, of that part's, and so on."""
+    """Requests that are to be run together.
 
-    place: tuple[int, ...]
+    `place`: the number of the batch that failed first, and which of its requests the first one is; `splits`: how often what they
+    were in has failed.
+    """
+
+    place: tuple[int, int]
     tickets: list[Ticket]
     cost: int
+    splits: int
 
 
 class Relief:
@@ -50,7 +56,7 @@ class Relief:
         # is to be rebuilt, and the one that is given nothing until it has another session, or its worker ends.
         self._shortage = Shortage()
         self._parts: list[Part] = []
-        self._batches = count()
+        self._batches = counting()
         self._to_rebuild: Instance | None = None
         self._held: Instance | None = None
 
@@ -106,8 +112,21 @@ class Relief:
         while self._parts:
             part = self._parts.pop(0)
             if alive := [ticket for ticket in part.tickets if ticket.state is State.RUNNING]:
-                return part._replace(tickets=alive)
+                return self._cut(part._replace(tickets=alive))
         return None
+
+    def _cut(self, part: Part) -> Part:
+        """Its first requests, as many as the cap allows by now: of what it allowed before, another part may have failed."""
+        rows = list(accumulate(ticket.request.rows for ticket in part.tickets))
+        count = max(1, bisect_right(rows, self._shortage.most(part.cost, rows[-1])))
+        if count < len(part.tickets):
+            self._insert(part, count, part.tickets[count:], part.splits)
+        return part._replace(tickets=part.tickets[:count])
+
+    def _insert(self, part: Part, at: int, tickets: list[Ticket], splits: int) -> None:
+        """A part of a part, which begins with its request of that number."""
+        number, first = part.place
+        insort(self._parts, Part((number, first + at), tickets, part.cost, splits), key=place_of)
 
     def failed(self, batch: Batch, reason: str, usual: int, now: float, *, has_died: bool = False) -> Step:
         """A batch's run failed so; what is done about it, of which restarting the worker is the caller's.
@@ -120,9 +139,9 @@ class Relief:
             has_died: the kernel ended the worker for it.
         """
         alive = [ticket for ticket in batch.tickets if ticket.state is State.RUNNING]
-        place = batch.place or (next(self._batches),)
+        part = batch.part or Part((next(self._batches), 0), [], batch.cost, 0)
         # Golden inputs come again by themselves, and would do so for ever.
-        splits = 1 if batch.is_golden else len(place) - 1
+        splits = 1 if batch.is_golden else part.splits
         is_lone = len(batch.tickets) <= 1
         run = FailedRun(batch.cost, batch.rows, usual, splits, is_lone=is_lone, has_died=has_died)
         step = self._shortage.failed(run, now)
@@ -137,8 +156,10 @@ class Relief:
         if step is Step.REFUSE or not self._is_idempotent:
             self._client.refuse(alive, self._error(reason, batch.rows))
         else:
-            for at, part in enumerate(divided(alive, step)):
-                insort(self._parts, Part((*place, at), part, batch.cost), key=place_of)
+            at = 0
+            for tickets in divided(alive, step):
+                self._insert(part, at, tickets, splits + 1)
+                at += len(tickets)
         self._client.wake()
         return step
 
@@ -186,7 +207,7 @@ class Relief:
         )
 
 
-def place_of(part: Part) -> tuple[int, ...]:
+def place_of(part: Part) -> tuple[int, int]:
     return part.place
 
 
