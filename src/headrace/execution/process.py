@@ -14,7 +14,7 @@ from headrace.execution import linux
 from headrace.execution.death import Suspect, Verdict, judge
 from headrace.execution.limits import KernelKills, let_go_first
 from headrace.execution.trace import ASK, read_trace
-from headrace.execution.wire import Load, Order, Report, receive_report, send_order
+from headrace.execution.wire import Load, Report, receive_report, send_order
 
 STDERR = 2
 """What a runtime prints is for the operator; our standard output is for answers."""
@@ -116,14 +116,6 @@ class Process:
         send_order(self._control, number, member.load)
         self._members[number] = member
         return number
-
-    def order(self, number: int, order: Order) -> None:
-        """Say what else is to be done about a member.
-
-        Raises:
-            OSError: the process has ended, or cannot be reached now.
-        """
-        send_order(self._control, number, order)
 
     def leave(self, number: int) -> None:
         """The member has gone, and the process goes on."""

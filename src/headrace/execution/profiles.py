@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import os
 import platform
+import threading
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -141,7 +142,8 @@ class ProfileStore:
 
     def _write(self, path: Path, content: bytes) -> None:
         """Beside it first and then renamed, so that a reader sees all of it or nothing."""
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        # Models that share a process are opened on threads of it.
+        beside = path.with_name(f".{path.name}.{threading.get_native_id()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             beside.write_bytes(content)
