@@ -45,6 +45,7 @@ class FakeBackend:
     seconds, seconds_a_row: how long a run takes.
     slow_value, slow_seconds: a row that begins with it makes the run take so much longer.
     load_seconds: how long loading takes.
+    weights_bytes, row_bytes: memory that it takes when it is loaded, and a row in each run until that has ended.
     load_fails: the reason why it cannot be loaded.
     load_dies: loading ends the process.
     load_needs: path of a file; while it is not there, loading raises MemoryError.
@@ -70,6 +71,7 @@ class FakeBackend:
         self._script: dict[str, Any] = {}
         self._path = Path()
         self._first_run: list[bytes] = []  # of all clones
+        self._weights = taken(0)
 
     def load(self, path: Path, threads: int, config: ModelConfig) -> None:  # noqa: ARG002 - the contract's
         self._script, self._path = json.loads(path.read_text()), path
@@ -81,10 +83,12 @@ class FakeBackend:
             raise MemoryError("told to have no memory to load it")
         if reason := self._script.get("load_fails"):
             raise LoadFailed(reason)
+        self._weights = taken(self._script.get("weights_bytes", 0))
 
     def clone(self) -> "FakeBackend":
         other = FakeBackend()
         other._script, other._first_run, other._path = self._script, self._first_run, self._path
+        other._weights = self._weights
         return other
 
     def run(self, inputs: dict[str, np.ndarray], wanted: list[str]) -> list[np.ndarray]:  # noqa: ARG002 - has one
@@ -103,9 +107,11 @@ class FakeBackend:
             time.sleep(3600)
         if script.get("error_value") in first:
             raise InferenceFailed("told to fail")
+        activations = taken(len(rows) * script.get("row_bytes", 0))
         time.sleep(script.get("seconds", 0) + len(rows) * script.get("seconds_a_row", 0))
         if script.get("slow_value") in first:
             time.sleep(script["slow_seconds"])
+        del activations
         outputs = [rows + rows.sum(0)] if script.get("sums_rows") else [rows * 2]
         if fault == "nan":
             outputs[0][...] = np.nan
@@ -152,6 +158,11 @@ def misbehave(switch: dict[str, Any]) -> None:
             os.abort()
         case "segfault":
             ctypes.string_at(0)
+
+
+def taken(nbytes: int) -> np.ndarray:
+    """So many bytes of memory, all of them touched."""
+    return np.ones(nbytes, np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
