@@ -26,7 +26,7 @@ from headrace.batching.latency import LatencyModel, interpolate
 from headrace.batching.policy import OF_TIGHTEST
 from headrace.execution.curve import measure
 from headrace.execution.footprint import Footprint
-from headrace.execution.profiles import Curve, ProfileStore
+from headrace.execution.profiles import Curve
 from headrace.execution.wire import Load
 
 MODELS = {"thin ResNet-50": models.NSFW, "MiniLM": models.MINILM}
@@ -69,15 +69,13 @@ def measured_of(name: str, path: Path, largest: int, rounds: int) -> list[dict[s
     with tempfile.TemporaryDirectory() as folder:
         load = Load(name, "1", str(path), "onnxruntime", 1, largest, largest, 1, 1, profile_dir=folder)
         curve = measure(load, lambda _: None)
-        profile = ProfileStore(Path(folder)).read(curve.key)
-        known = profile.latencies if profile is not None else {}
         sizes = exhaustive(load, list(range(1, largest + 1)), rounds)
     lines = []
     for limits in limits_of(curve, largest):
         golden = of_curve(points_of(curve), limits.memory_bytes, limits.objective_s)
         lines.append(judged(name, limits, f"golden point ({golden.bound.value})", golden.rows, sizes))
         if limits.objective_s is None:
-            cap, bound = served_cap(curve, known, limits, largest)
+            cap, bound = served_cap(curve, limits, largest)
             lines.append(judged(name, limits, f"server's cap ({bound.value})", cap, sizes))
     return lines
 
@@ -99,12 +97,10 @@ def points_of(curve: Curve) -> list[Point]:
     return [Point(each.rows, each.mean_s, each.p50_s, each.p99_s, each.nbytes) for each in curve.points]
 
 
-def served_cap(
-    curve: Curve, known: dict[int, dict[int, float]], limits: Limits, largest: int
-) -> tuple[int, Bound]:
-    """What the pipeline of a server would make of it: l(b) from the profile, and runs in so much memory."""
+def served_cap(curve: Curve, limits: Limits, largest: int) -> tuple[int, Bound]:
+    """What the pipeline of a server makes of it, once runs of these sizes have taught it l(b), with so much memory for runs."""
     outlook = Outlook(lambda _: None)
-    outlook.latency = LatencyModel(known)
+    outlook.latency = LatencyModel({curve.cost: {each.rows: each.p50_s for each in curve.points}})
     if limits.memory_bytes is not None:
         least = curve.points[0].nbytes
         peaks = {curve.cost: {each.rows: each.nbytes - least for each in curve.points}}
