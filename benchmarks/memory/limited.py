@@ -13,6 +13,7 @@ from asking import Asked
 from faulty import Faults
 from group import Group, limited
 from servers import Launch, Server
+from watch import Start
 
 from headrace.batching.latency import LatencyModel
 from headrace.config import Settings
@@ -39,10 +40,12 @@ class Memory(Faults):
 
     Attributes:
         group: what servers are started in, while there is one.
+        most_at_start: private bytes that all workers had at most while the last server started; 0 if nobody looked.
         stored: the folder's name of the profiles that servers find.
     """
 
     group: Group | None = None
+    most_at_start: int = 0
     stored: str = STORED
 
     @property
@@ -69,7 +72,10 @@ class Memory(Faults):
         with limited(limit_for(budget)) as self.group:
             if self.group is None:
                 self.say("no control group can be made here: the budget is the only limit")
-            with self.served(paths, asked, name, "--memory-budget", str(budget), *options) as server:
+            start = Start(self.group)
+            with start, self.served(paths, asked, name, "--memory-budget", str(budget), *options) as server:
+                start.end()
+                self.most_at_start = start.most
                 yield server
         self.group = None
 

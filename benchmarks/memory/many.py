@@ -69,12 +69,24 @@ UNMEASURED = Variant(
 
 @dataclass(frozen=True)
 class Run:
-    """Of so many seconds. `kills`: by the kernel for want of memory, None where nobody counts them."""
+    """Of so many seconds.
+
+    Attributes:
+        most_at_start: private bytes of all workers, while the server started.
+        kills: by the kernel for want of memory, None where nobody counts them.
+    """
 
     seconds: float
     heard: Heard
     seen: Seen
+    most_at_start: int
     kills: int | None
+
+    @property
+    def over(self) -> tuple[int, int]:
+        """The most bytes that workers had above the budget, below 0 if they never were, and the budget then."""
+        at_start = self.most_at_start - self.seen.told[0].budget, self.seen.told[0].budget
+        return max(at_start, self.seen.over)
 
     @property
     def hits(self) -> float:
@@ -141,7 +153,8 @@ def play(bench: Memory, variant: Variant, paths: list[Path], budget: int, second
     ) as server:
         with Watch(server, bench.group) as watch:
             heard = Asking(server.port, asked, seconds, seed, bench.core).heard()
-        run = Run(seconds, heard, watch.seen, bench.group.kills if bench.group else None)
+        kills = bench.group.kills if bench.group else None
+        run = Run(seconds, heard, watch.seen, bench.most_at_start, kills)
     bench.say(f"{len(paths)} of {MODELS} asked: {count_text(heard)}; {100 * run.hits:.1f} % hits")
     return run
 
@@ -194,7 +207,7 @@ COLUMNS = [
 
 def line(name: str, run: Run) -> list[str]:
     calls = len(run.heard.status)
-    over, _ = run.seen.over
+    over, _ = run.over
     spans = [
         f"{latency_ms([run], whose, 50):.1f} / {latency_ms([run], whose, 99):.1f}"
         for whose in (HOT, TEN, TAIL)
@@ -218,7 +231,7 @@ def targets(everybody: Run, alone: list[Run], best: float, room: int) -> list[Ta
     tail, missed = everybody.calls(TAIL), everybody.late_or_lost(TAIL)
     kills = [each.kills for each in (everybody, *alone)]
     counted = [each for each in kills if each is not None]
-    over, budget = everybody.seen.over
+    over, budget = everybody.over
     found = [
         Target(
             f"hit ratio ≥ {LEAST_HITS} of Belady's",
@@ -321,6 +334,7 @@ def raw(run: Run) -> dict[str, Any]:
     return {
         "seconds": run.seconds,
         "kills": run.kills,
+        "most_at_start": run.most_at_start,
         "hits": run.hits,
         "statuses": heard.statuses(),
         "calls": [

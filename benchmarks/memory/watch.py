@@ -88,6 +88,36 @@ class Seen:
         return {name: count for name, count in grown.items() if count}
 
 
+class Start:
+    """The most private bytes that all workers had while a server started, which cannot be asked for its budget then; 0 without a group."""
+
+    def __init__(self, group: Group | None) -> None:
+        self.most = 0
+        self._group = group
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """It has started. More than once is as once."""
+        self._is_over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while self._group is not None and not self._is_over.wait(EVERY_S):
+            # The gateway was there before its workers.
+            found = {pid: private_bytes(pid) for pid in self._group.pids()}
+            self.most = max(self.most, sum(found.values()) - found.get(min(found, default=0), 0))
+
+
 class Watch:
     """A thread for as long as the block lasts; `seen` is whole afterwards. What stopped it is raised where the block ends."""
 
