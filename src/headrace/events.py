@@ -133,6 +133,15 @@ class VersionLoaded:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetChanged:
+    """Models may have more or less of a device's memory than before; bytes, and where that comes from in words."""
+
+    device: str
+    budget: int
+    limit: str
+
+
+@dataclass(frozen=True, slots=True)
 class VersionEvicted:
     """A version had to leave memory, for others or since nobody asked for it."""
 
@@ -187,6 +196,7 @@ Event = (
     | FilesChanged
     | VersionLoaded
     | VersionEvicted
+    | BudgetChanged
     | RequestsAbsent
     | VersionForgotten
 )

@@ -9,11 +9,9 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 
-import structlog
-
 from headrace.byte_sizes import in_words
 from headrace.config import Settings
-from headrace.events import Event, RequestsAbsent, VersionEvicted, VersionLoaded
+from headrace.events import BudgetChanged, Event, RequestsAbsent, VersionEvicted, VersionLoaded
 from headrace.execution.aside import aside
 from headrace.execution.linux import usable_cores
 from headrace.execution.nvml import Gpu
@@ -27,8 +25,6 @@ from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.stay import Stay
 from headrace.lifecycle.version import ModelVersion
 
-log = structlog.get_logger()
-
 LOOK_EVERY_S = 1.0
 """Between two looks at what workers really have and how often they are asked."""
 QUIET_S = 5.0
@@ -37,7 +33,6 @@ ROOMY = 0.8
 """What runs took is kept again once all of it fits into so much of the budget."""
 PROBED = 1.5
 """The process that measures a model may take so many times what the model is thought to hold."""
-MIB = 1 << 20
 IDLE = "nobody asked for it for {:g} s"
 FOR_OTHERS = "{} came in its place"
 NOT_NOW = "not in memory: it is loaded when it is asked for"
@@ -362,7 +357,7 @@ class Residency:
     def _look_at_budgets(self, now: float) -> None:
         budget = self._read_budget(self._used)
         if budget.budget != self._books.budget.budget:
-            log.info("memory_budget", mib=budget.budget // MIB, limit=budget.limit)
+            self._report(BudgetChanged(MAIN, budget.budget, budget.limit))
         pids = {pid for each in self._stays.values() for pid in each.version.pids}
         self._books.look(budget, pids, now)
 
@@ -384,7 +379,7 @@ class Residency:
         assert stay.reservation is not None, "it is in memory"
         allowed = self._allowed(stay, resident)
         stay.reservation.change(holding(stay.known(), allowed, keeps=not self._is_tight), stay.cards)
-        stay.bound(allowed, gives_back=self._is_tight)
+        stay.bound(allowed, self._books.main.free, gives_back=self._is_tight)
 
     def _holding(self, stay: Stay, resident: int, *, keeps: bool | None = None) -> Holding:
         """What one that is not there would hold beside others that hold so much without their runs."""

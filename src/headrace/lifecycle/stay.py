@@ -11,7 +11,7 @@ from headrace.execution.wire import Profile
 from headrace.faults.breaker import BreakerState
 from headrace.lifecycle.books import NO_CARDS, Cards, Held
 from headrace.lifecycle.eviction import Candidate
-from headrace.lifecycle.holdings import Known
+from headrace.lifecycle.holdings import Known, run_bytes
 from headrace.lifecycle.ledger import Holding
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
@@ -169,12 +169,13 @@ class Stay:
         self._measuring = reservation
         self.version.measure(limit)
 
-    def bound(self, allowed: int, *, gives_back: bool) -> None:
-        """So many bytes may one run take, and it gives them back, or not."""
-        pipeline = self.version.pipeline
+    def bound(self, allowed: int, free: int, *, gives_back: bool) -> None:
+        """A run may take what is reserved for it; a request that alone has more rows, what is free besides, up to the allowed."""
+        reserved, pipeline = run_bytes(self.known(), allowed), self.version.pipeline
+        alone = max(reserved, min(allowed, reserved + max(0, free)))
         pipeline.gives_back = gives_back
-        pipeline.bound_memory(self.version.footprint, allowed)
-        self.version.bound_workers(allowed)
+        pipeline.bound_memory(self.version.footprint, reserved, alone)
+        self.version.bound_workers(alone)
 
     def release_if_ended(self) -> None:
         """Give back what it holds if none of its processes is there any more, nor to be started."""

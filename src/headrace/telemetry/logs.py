@@ -8,9 +8,11 @@ from typing import Any
 
 import structlog
 
+from headrace.byte_sizes import in_words
 from headrace.errors import InvalidRequest, Unsupported
 from headrace.events import (
     BreakerChanged,
+    BudgetChanged,
     Event,
     FilesChanged,
     OutOfMemory,
@@ -163,6 +165,8 @@ class LogObserver:
             case VersionLoaded(model, version, cause, seconds):
                 took = round(seconds, 3)
                 self._log.info("version_loaded", model=model, version=version, cause=cause, seconds=took)
+            case BudgetChanged(device, budget, limit):
+                self._log.info("memory_budget", device=device, budget=in_words(budget), limit=limit)
             case OutOfMemory(model, version, rows, step, reason):
                 self._log.warning(
                     "ran_out_of_memory", model=model, version=version, rows=rows, step=step, reason=reason

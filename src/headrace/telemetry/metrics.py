@@ -23,6 +23,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from headrace.events import (
     BatchDone,
     BreakerChanged,
+    BudgetChanged,
     Degraded,
     Event,
     FilesChanged,
@@ -196,7 +197,7 @@ class Metrics:
                 self._memory.count(event)
             case VersionForgotten(model, version):
                 self._forget((model, version))
-            case VersionChanged() | FilesChanged():
+            case VersionChanged() | FilesChanged() | BudgetChanged():
                 pass
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
