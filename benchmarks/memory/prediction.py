@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from measured import as_row
+from report import Row
 
 from headrace.backends.base import giving_back
 from headrace.backends.onnx import OnnxBackend
@@ -227,6 +228,11 @@ def file_of(package: str, file: str) -> Path:
     return Path(str(found.locate()))
 
 
+def row(names: list[str] | None = None, *, is_quick: bool = False) -> Row:
+    """For the report."""
+    return as_row("What a worker takes, foretold", HOW, rows(QUICK if is_quick else SEEN, names))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
@@ -238,8 +244,7 @@ def main() -> int:
     if asked.measure:
         sys.stdout.buffer.write(msgspec.json.encode(measure(asked.measure)))
         return 0
-    lines = rows(QUICK if asked.quick else SEEN, asked.models)
-    print(as_row("What a worker takes, foretold", HOW, lines).markdown())
+    print(row(asked.models, is_quick=asked.quick).markdown())
     return 0
 
 

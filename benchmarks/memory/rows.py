@@ -14,6 +14,9 @@ from pathlib import Path
 import failures
 import golden
 import many
+import overhead
+import oversize
+import prediction
 import report
 from harness import ARRANGEMENTS, SPREAD
 from limited import Memory
@@ -23,6 +26,9 @@ ROWS: dict[str, Callable[[Memory], Row]] = {
     "many": many.own,
     "shared": many.shared,
     "unmeasured": many.unmeasured,
+    "prediction": lambda bench: prediction.row(is_quick=bench.is_quick),
+    "oversize": lambda bench: oversize.row(is_quick=bench.is_quick),
+    "overhead": lambda _: overhead.row(),
     "golden": lambda bench: golden.row(is_quick=bench.is_quick),
     "failures": failures.measure,
 }
