@@ -38,8 +38,9 @@ LEAST_ROWS = 8
 """So many are tried even where more rows bring nothing: a line needs a few points."""
 SMALLER = (0.75, 0.625, 0.875)
 """Of a size, run beside it."""
-SLACK = 32 << 20
-"""Address space beyond the limit: stacks, and what an allocator asks for and does not touch."""
+SLACK = 320 << 20
+"""Address space beyond the limit: an arena asks for a large region, of which it touches little. Runs that are not thought to
+fit are not tried at all; this bounds those of which that was wrong."""
 
 
 @dataclass(slots=True)
@@ -87,7 +88,7 @@ class MemorySweep:
         cost = sum(array.size for array in batch(1).values())
         peaks: Sizes = {}
         seconds: dict[int, float] = {}
-        with self._bounded(), ThreadPoolExecutor(len(self._backends)) as pool:
+        with self._threads() as pool, self._bounded():
             for rows in sizes:
                 if peaks and not self._is_worth(rows, peaks, seconds, ends):
                     break
@@ -148,6 +149,16 @@ class MemorySweep:
         return max(sum(array.nbytes for array in backend.run(each, self._names)) for each in batches)
 
     @contextmanager
+    def _threads(self) -> Iterator[ThreadPoolExecutor]:
+        """A thread an instance, all of them started: where address space has become short, none can be."""
+        with ThreadPoolExecutor(len(self._backends)) as pool:
+            started = Barrier(len(self._backends) + 1)
+            for _ in self._backends:
+                pool.submit(started.wait)
+            started.wait()
+            yield pool
+
+    @contextmanager
     def _bounded(self) -> Iterator[None]:
         """Have an allocation beyond the limit fail, rather than take memory from everybody."""
         if self._limit is None:
@@ -155,7 +166,7 @@ class MemorySweep:
             return
         before = resource.getrlimit(resource.RLIMIT_DATA)
         room = private_address_space() + max(0, self._limit - private_bytes(getpid()))
-        room += SLACK * len(self._backends)
+        room += SLACK
         hard = before[1]
         resource.setrlimit(resource.RLIMIT_DATA, (room if hard < 0 else min(room, hard), hard))
         try:
