@@ -41,6 +41,9 @@ class FakePipeline:
     breaker: Any = None
     allowed: int | None = None
 
+    def give_back(self) -> None:
+        pass
+
     def come_after(self, seconds: float) -> None:
         pass
 

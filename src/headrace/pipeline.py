@@ -19,7 +19,7 @@ from headrace.admission.instances import Instances, overdue_at, too_slow_s
 from headrace.admission.outlook import Outlook
 from headrace.admission.room import Room
 from headrace.batching.assemble import failures, has_rows, place_inputs, read_outputs
-from headrace.batching.batch import Batch
+from headrace.batching.batch import Batch, Upkeep
 from headrace.batching.fairness import FlowOrder, shares
 from headrace.batching.golden_point import Bound, GoldenPoint
 from headrace.batching.latency import LatencyModel
@@ -44,7 +44,7 @@ from headrace.errors import (
 )
 from headrace.events import BatchDone, Event, RequestsDropped, RequestsFailed
 from headrace.execution.arena import Region
-from headrace.execution.channel import Instance
+from headrace.execution.channel import InFlight, Instance
 from headrace.execution.footprint import Footprint
 from headrace.execution.wire import Done, Failed
 from headrace.faults.breaker import Breaker, BreakerState, Outcome
@@ -406,8 +406,7 @@ class Pipeline:
         if self._instances.remove(gone):
             self._guard.worker_lost(f"its worker {reason}", now)
         for channel in gone:
-            for at, batch in enumerate(channel.close()):
-                assert isinstance(batch, Batch), "channels of a pipeline carry its batches"
+            for at, batch in enumerate(batches_in(channel.close())):
                 self._clear(batch)
                 if is_memory and not at and not batch.is_rebuild:
                     self._run_short(batch, f"its worker {reason}", has_died=True)
@@ -439,6 +438,12 @@ class Pipeline:
         """The model is to be loaded once others are, in about so many seconds."""
         self._instances.ahead_s = seconds
 
+    def give_back(self) -> None:
+        """Have what runs took given back now, by a worker that has nothing else to do."""
+        idle = next((each for each in self._instances if each.is_idle), None)
+        if idle is not None and self._guard.golden_cost is not None:
+            idle.send_golden(Upkeep())
+
     def expect(self) -> None:
         """The model is on its way into memory."""
         self._instances.expect()
@@ -469,8 +474,7 @@ class Pipeline:
         channels = list(self._instances)
         self._instances.remove(channels)
         for channel in channels:
-            for batch in channel.close():
-                assert isinstance(batch, Batch), "channels of a pipeline carry its batches"
+            for batch in batches_in(channel.close()):
                 self.refuse([each for each in batch.tickets if each.state is State.RUNNING], error)
         self.refuse_all(error)
         self._guard.close(error)
@@ -949,6 +953,11 @@ class Pipeline:
         self._expire()
         self._expire_running()
         self._expire_looked_into()
+
+
+def batches_in(in_flight: Iterable[InFlight]) -> list[Batch]:
+    """What a channel was given for somebody."""
+    return [each for each in in_flight if isinstance(each, Batch)]
 
 
 def nobody(_: float) -> None:

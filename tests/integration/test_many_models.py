@@ -119,7 +119,7 @@ def test_all_who_wait_for_a_model_that_was_never_in_memory_are_answered_by_one_l
     assert loads(wire, name) == 1
 
 
-@pytest.mark.parametrize("query, factor", [("", 30.0), ("?variant=small", 3.0)])
+@pytest.mark.parametrize(("query", "factor"), [("", 30.0), ("?variant=small", 3.0)])
 def test_a_skill_that_is_not_to_be_preloaded_is_loaded_for_its_first_caller(
     crowded: RunningServer, wire: Wire, query: str, factor: float
 ) -> None:

@@ -16,6 +16,7 @@ STEPS = st.one_of(
     st.tuples(st.just("end"), st.sampled_from(NAMES)),
     st.tuples(st.just("busy"), st.sampled_from(NAMES)),
     st.tuples(st.just("idle"), st.sampled_from(NAMES)),
+    st.tuples(st.just("rest"), st.sampled_from(NAMES)),
     st.tuples(st.just("grow"), st.sampled_from(NAMES)),
     st.tuples(st.just("budget"), st.integers(150, 700)),
     st.tuples(st.just("time"), st.floats(0, 50)),
@@ -42,6 +43,12 @@ def step(world: World, kind: str, what: object) -> None:
                 version.ended()
             elif kind in {"busy", "idle"}:
                 version.is_idle = kind == "idle"
+            elif kind == "rest":
+                world.clock.now += 2
+                stay = world.residency._stays[version]  # type: ignore[index]
+                stay.idle_limit_s = -1.0
+                world.residency.watch()
+                stay.idle_limit_s = None
             elif kind == "grow" and version.state is VersionState.READY:
                 version.bytes += 5 * MIB
 
@@ -52,6 +59,8 @@ def test_nothing_is_loaded_without_room_nobody_busy_leaves_and_who_is_asked_for_
     sizes: list[int], steps: list[tuple[str, object]]
 ) -> None:
     async def happen() -> None:
+        raised: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
         world = World(1000)
         for name, weights in zip(NAMES, sizes, strict=True):
             world.version(name, footprint=Footprint(10 * MIB, weights * MIB, {4: {1: 5 * MIB}}))
@@ -74,5 +83,6 @@ def test_nothing_is_loaded_without_room_nobody_busy_leaves_and_who_is_asked_for_
         for version in world.versions.values():
             world.residency.forget(version)  # type: ignore[arg-type]
         assert world.reserved == 0
+        assert not raised
 
     asyncio.run(happen())

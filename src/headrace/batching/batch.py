@@ -118,3 +118,18 @@ class Batch:
 
     def on_unread(self, reason: str) -> None:
         self._owner.unread(self, reason)
+
+
+class Upkeep:
+    """A run of golden inputs for its own sake: so that a worker gives back what runs took. Nobody asks how it went."""
+
+    gives_back = True
+
+    def on_done(self, done: Done, outputs: Region) -> None:
+        """It has been given back."""
+
+    def on_failed(self, failed: Failed) -> None:
+        """Whatever is wrong shows in somebody's run."""
+
+    def on_unread(self, reason: str) -> None:
+        """There was nothing to read."""

@@ -29,6 +29,7 @@ class Footprint(msgspec.Struct, frozen=True):
         margin: the largest part by which the fit below was ever too low, of what was measured.
         data: address space for private data (what RLIMIT_DATA bounds) on top of resident bytes, at most.
         device: bytes on a GPU, by its name in the ledger ("gpu:0"); empty where it runs on the processor.
+        opening: on top of the resident bytes, the most it took while it was opened and first run.
         over: runs of so many rows failed, with so many bytes to take: it is more than that.
     """
 
@@ -39,6 +40,7 @@ class Footprint(msgspec.Struct, frozen=True):
     data: int = 0
     device: dict[str, int] = {}
     over: Peaks = {}
+    opening: int = 0
 
     @property
     def resident(self) -> int:

@@ -21,7 +21,7 @@ from headrace.execution.footprint import Footprint, largest_residual
 from headrace.execution.golden import Golden
 from headrace.execution.memory_sweep import settle, sweep_memory
 from headrace.execution.probe import Probe
-from headrace.execution.process_memory import private_bytes
+from headrace.execution.process_memory import forget_peak, peak_private_bytes, private_bytes
 from headrace.execution.profiles import ProfileStore
 from headrace.execution.steps import Step, reached
 from headrace.execution.warmup import warm_up, warmed_row
@@ -126,6 +126,7 @@ class Opening:
         """
         load = self._load
         self._context = context_of(load.backend)
+        forget_peak(os.getpid())
         known = self._store.read(self._key)
         spec = None if known is None else known.spec
         probe = self._probe(load.threads or (1 if known is None else max(1, known.threads)))
@@ -187,8 +188,10 @@ class Opening:
 
     def _footprint_so_far(self) -> Footprint:
         """Of a process that has loaded the model and nothing else."""
+        peak = peak_private_bytes(os.getpid())
         linux.trim_heap()
-        return Footprint(self._context, max(0, private_bytes(os.getpid()) - self._context))
+        kept = private_bytes(os.getpid())
+        return Footprint(self._context, max(0, kept - self._context), opening=max(0, peak - kept))
 
     def _open_known(self, probe: Probe, known: Profile, spec: ModelSpec) -> Opened:
         load = self._load

@@ -21,7 +21,7 @@ FORMAT = 2
 """Raised when a profile means something else than before."""
 CHUNK = 1 << 20
 HASH_BYTES = 16
-WORTH_A_MEMO = 64 << 20
+WORTH_A_MEMO = 1 << 20
 """Files below this are hashed faster than it is worth remembering."""
 RUNTIMES = {"onnxruntime": "onnxruntime"}
 

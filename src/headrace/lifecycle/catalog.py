@@ -16,6 +16,7 @@ from headrace.errors import NotFound, UnknownVersion
 from headrace.events import Event, VersionChanged, VersionForgotten, WorkerDied
 from headrace.execution.linux import usable_cores
 from headrace.execution.nvml import open_nvml
+from headrace.execution.worker_groups import WorkerGroups
 from headrace.execution.workers import Workers
 from headrace.lifecycle.budget import Budget
 from headrace.lifecycle.leaving import Leaving
@@ -52,15 +53,16 @@ class Catalog:
         clock: Callable[[], float],
         report: Callable[[Event], None],
         read_budget: Callable[[int], Budget] | None = None,
+        groups: WorkerGroups | None = None,
     ) -> None:
-        """`read_budget` is that of Residency; of this machine if not given."""
+        """`read_budget` is that of Residency; of this machine if not given. `groups` has workers' control groups, if any."""
         self._settings = settings
         self._clock = clock
         self._listener = report
         self._loop = asyncio.get_running_loop()
         # All models run on the same cores, in turn.
         self._device = Device(usable_cores(), clock)
-        self.workers = Workers(settings.sessions_per_worker)
+        self.workers = Workers(settings.sessions_per_worker, groups)
         # The mutable state: all versions, and which of them requests were found to mean since the last change.
         self._found: dict[tuple[str, str | None], ModelVersion] = {}
         self._models: dict[str, dict[str, ModelVersion]] = {}

@@ -29,6 +29,7 @@ class Known:
         footprint: None if it was not measured.
         file_bytes: of its artifact, with weights kept beside it.
         workers, instances: processes, and sessions in each.
+        is_there: it is in memory, and not only on its way.
         sharers: models that share a process.
         cost, rows: of the largest batch that is run.
         used: private bytes its workers have had at most since it is in memory, as seen; 0 before.
@@ -42,6 +43,7 @@ class Known:
     rows: int
     used: int = 0
     sharers: int = 1
+    is_there: bool = True
 
     @property
     def resident(self) -> int:
@@ -65,9 +67,10 @@ def holding(known: Known, allowed: int, *, keeps: bool) -> Holding:
         return Holding(known.used + SLACK if known.used else estimate(known))
     resident = known.resident
     scratch = known.workers * known.instances * run_bytes(known, allowed)
+    opening = 0 if known.is_there else known.workers * footprint.opening
     if keeps:
-        return Holding(max(resident + scratch, known.used))
-    return Holding(resident, scratch)
+        return Holding(max(resident + max(scratch, opening), known.used))
+    return Holding(max(resident + opening, known.used - scratch), scratch)
 
 
 def run_bytes(known: Known, allowed: int) -> int:

@@ -228,6 +228,8 @@ class Residency:
         for stay in list(self._stays.values()):
             stay.release_if_ended()
         for stay in list(self._wanted):
+            if stay.has_begun:
+                continue  # its last processes have not ended yet
             loading = sum(each.is_loading for each in self._stays.values())
             if loading >= self._slots or not self._make_room(stay):
                 return
@@ -366,6 +368,9 @@ class Residency:
 
     def _set_tight(self, *, is_tight: bool) -> None:
         self._is_tight = is_tight
+        for stay in self._stays.values():
+            if is_tight and stay.has_begun:
+                stay.give_back_now()
         self._hold_again()
 
     def _hold_again(self) -> None:

@@ -141,6 +141,7 @@ class Stay:
             rows,
             self._most_used,
             version.sharers,
+            self.since < inf,
         )
 
     def begin(self, reservation: Held, cause: str, now: float) -> None:
@@ -157,6 +158,11 @@ class Stay:
         self.since = now
         self.look(now)
         return seconds
+
+    def give_back_now(self) -> None:
+        """Have what runs took given back, though it runs nothing just now."""
+        self.version.pipeline.give_back()
+        self._most_used = 0
 
     def leave(self) -> None:
         """It is to go."""

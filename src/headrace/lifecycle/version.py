@@ -29,7 +29,6 @@ from headrace.events import (
 from headrace.execution.channel import Instance
 from headrace.execution.death import Death
 from headrace.execution.footprint import Footprint
-from headrace.execution.limits import bound
 from headrace.execution.linux import starved_s, usable_cores
 from headrace.execution.profiles import ProfileStore
 from headrace.execution.stamps import Stamp
@@ -549,7 +548,13 @@ class ModelVersion:
         )
         transforms = Source(source.name, source.version, source.path, TRANSFORM, config=config)
         return ModelVersion(
-            transforms, self._settings, self._clock, self._on_transforms, self._stamps, self._device
+            transforms,
+            self._settings,
+            self._clock,
+            self._on_transforms,
+            self._stamps,
+            self._device,
+            self._hiring,
         )
 
     def _on_transforms(self, event: Event) -> None:
@@ -656,7 +661,7 @@ class ModelVersion:
         footprint = self.footprint
         for worker in self._workers():
             if footprint is not None and not worker.is_shared:
-                bound(worker.pid, worker.ready_bytes, footprint, run_bytes * self.instance_count)
+                worker.bound(footprint, run_bytes * self.instance_count)
 
     def _replace_worker(self, channel: Instance, reason: str) -> None:
         """For the pipeline: whatever else was done about too little memory has not helped that instance."""

@@ -102,7 +102,7 @@ def held(server: RunningServer) -> Held:
         sum(link.startswith("/memfd:") for link in links),
         sum(each.waiting + each.running for each in snapshots),
         len(device._waiting) + sum(bool(token.user.holds_until()) for token in device._running),
-        len(list(catalog.residency._ledger)),
+        len(list(catalog.residency._books.main)),
     )
 
 

@@ -34,7 +34,8 @@ pytestmark = pytest.mark.integration
 
 VICTIM, OTHER, CODED = "victim", "other", "coded"
 ERROR, SLOW = 66.0, 77.0
-FULL = {"error_value": ERROR, "slow_value": SLOW, "slow_seconds": 0.3}
+MOST_ROWS = 40
+FULL = {"error_value": ERROR, "slow_value": SLOW, "slow_seconds": 0.3, "most_rows_in_memory": MOST_ROWS}
 SKILL = """format: 1
 variants: {full: {model: full.fake}, small: {model: small.fake}}
 fallback: {on: [breaker], chain: [{variant: small}]}
@@ -49,6 +50,7 @@ TRANSFORM = """class Transform:
 """
 LONG_GONE = {events.VersionForgotten}
 """Reported of versions whose last process ended long ago."""
+OF_NO_MODEL = {events.BudgetChanged}
 
 
 def fail(server: RunningServer) -> None:
@@ -113,6 +115,24 @@ def transform(server: RunningServer) -> None:
         assert wire.post(f"/v1/skills/{CODED}", {"number": 4}).status in {200, 500, 503}
 
 
+def leave_memory(server: RunningServer) -> None:
+    """And come back, since it is asked for all the time."""
+    version = version_of(server, VICTIM)
+    stay = server.server.catalog.residency._stays[version]
+    before = stay.evictions
+    stay.idle_limit_s = -1.0  # whoever has nothing to do when it is looked at is idle
+    eventually(lambda: stay.evictions > before, "it leaves memory")
+    stay.idle_limit_s = None
+    eventually(lambda: version.state is VersionState.READY, "it is asked for")
+
+
+def ask_too_much(server: RunningServer) -> None:
+    inputs = [tensor("x", "FP32", [MOST_ROWS + 1, 4], [1.0] * 4 * (MOST_ROWS + 1))]
+    with Wire(server.host, server.port) as wire:
+        wire.send(message("POST", f"/v2/models/{VICTIM}/infer", dumps({"inputs": inputs})))
+        assert wire.receive().status in {413, 503}
+
+
 CAUSES: dict[tuple[type, str | None], Callable[[RunningServer], None]] = {
     (events.RequestsFailed, None): fail,
     (events.RequestsDropped, None): leave,
@@ -122,6 +142,11 @@ CAUSES: dict[tuple[type, str | None], Callable[[RunningServer], None]] = {
     (events.FilesChanged, None): change_while_it_loads,
     (events.TransformsDone, None): transform,
     (events.BatchDone, None): lambda _: None,
+    (events.OutOfMemory, None): ask_too_much,
+    (events.VersionEvicted, None): leave_memory,
+    (events.VersionLoaded, None): leave_memory,
+    (events.RequestsAbsent, None): leave_memory,
+    (events.VersionChanged, VersionState.ABSENT): leave_memory,
     (events.VersionChanged, VersionState.LOADING): load_alone,
     (events.VersionChanged, VersionState.READY): load_changed,
     (events.VersionChanged, VersionState.RESTARTING): kill,
@@ -144,7 +169,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 def test_whatever_the_core_reports_is_in_the_list() -> None:
-    assert {kind for kind, _ in CAUSES} | LONG_GONE == set(get_args(Event)), (
+    assert {kind for kind, _ in CAUSES} | LONG_GONE | OF_NO_MODEL == set(get_args(Event)), (
         "say how the core comes to report it"
     )
     assert {state for _, state in CAUSES if state} == set(VersionState)
