@@ -53,7 +53,7 @@ def step(world: World, kind: str, what: object) -> None:
                 version.bytes += 5 * MIB
 
 
-@given(SIZES, st.lists(STEPS, max_size=60))
+@given(SIZES, st.lists(STEPS, min_size=20, max_size=60))
 @settings(max_examples=150, deadline=None)
 def test_nothing_is_loaded_without_room_nobody_busy_leaves_and_who_is_asked_for_comes_in(
     sizes: list[int], steps: list[tuple[str, object]]
@@ -65,6 +65,7 @@ def test_nothing_is_loaded_without_room_nobody_busy_leaves_and_who_is_asked_for_
         for name, weights in zip(NAMES, sizes, strict=True):
             world.version(name, footprint=Footprint(10 * MIB, weights * MIB, {4: {1: 5 * MIB}}))
         world.start()
+        await world.settle()
         for kind, what in steps:
             step(world, kind, what)
             await asyncio.sleep(0)
