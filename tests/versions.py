@@ -71,6 +71,9 @@ class FakeVersion:
         self.worker_count = self.instance_count = self.sharers = 1
         self.lacks_spec = self.needs_measuring = self.is_measuring = False
 
+    def hurry(self) -> None:
+        self.hurried = True
+
     def bound_workers(self, *_: object) -> None:
         pass
 

@@ -72,10 +72,10 @@ def is_idle() -> bool:
     return os.sched_getscheduler(0) == os.SCHED_IDLE
 
 
-def run_as_usual() -> None:
-    """Have all threads of this process take their part of the cores again."""
-    for task in os.scandir("/proc/self/task"):
-        with contextlib.suppress(ProcessLookupError):
+def run_as_usual(pid: int) -> None:
+    """Have all threads of a process take their part of the cores again."""
+    with contextlib.suppress(OSError):  # it has ended, or one of them has
+        for task in os.scandir(f"/proc/{pid}/task"):
             os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))
 
 

@@ -64,7 +64,7 @@ def main(control: socket.socket, trace: Trace) -> None:
             return
         session = open_model(load)
         if linux.is_idle():
-            linux.run_as_usual()
+            linux.run_as_usual(os.getpid())
     except (LoadFailed, MemoryError) as exc:
         line.report(number, refusal(load, exc))
         return

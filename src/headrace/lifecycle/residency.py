@@ -7,7 +7,9 @@ to do. What a version holds is reserved from before its first process starts unt
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from headrace.byte_sizes import in_words
 from headrace.config import Settings
@@ -22,20 +24,41 @@ from headrace.lifecycle.holdings import allowed_run, holding
 from headrace.lifecycle.ledger import Holding, Ledger, needed
 from headrace.lifecycle.memory_view import DeviceMemory, MemoryView, ModelMemory
 from headrace.lifecycle.state import VersionState
-from headrace.lifecycle.stay import Stay
+from headrace.lifecycle.stay import UNKNOWN_LOAD_S, Stay
 from headrace.lifecycle.version import ModelVersion
 
 LOOK_EVERY_S = 1.0
 """Between two looks at what workers really have and how often they are asked."""
+HURRY = 2.0
+"""A load at idle priority that takes so many times longer than the last one is hurried."""
 QUIET_S = 5.0
 """After the last load, before what models take is measured: nobody waits for it."""
 ROOMY = 0.8
 """What runs took is kept again once all of it fits into so much of the budget."""
+AGAIN_S = 0.05
+"""Between two looks for room, while somebody waits for it."""
+PATIENCE_S = 1.0
+"""To wait for one who is worth less and has something to do, before one who is worth more leaves in his place."""
 PROBED = 1.5
 """The process that measures a model may take so many times what the model is thought to hold."""
 IDLE = "nobody asked for it for {:g} s"
 FOR_OTHERS = "{} came in its place"
 NOT_NOW = "not in memory: it is loaded when it is asked for"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Why a version is to come in, and since when."""
+
+    cause: str
+    since: float
+
+
+class Places(NamedTuple):
+    """Who leaves now; and whether somebody may later, where nobody does."""
+
+    victims: list[Stay]
+    is_worth_waiting: bool
 
 
 class Residency:
@@ -72,7 +95,8 @@ class Residency:
         # The mutable state: everybody, who is asked for and is to come in, in order, and why, whether runs give back what they took,
         # whom a probe measures and since when no load went on, and when to look again.
         self._stays: dict[ModelVersion, Stay] = {}
-        self._wanted: dict[Stay, str] = {}
+        self._wanted: dict[Stay, Wanted] = {}
+        self._again: asyncio.TimerHandle | None = None
         self._is_tight = False
         self._last_load = clock()
         self._next_look = clock()
@@ -170,6 +194,7 @@ class Residency:
         self._used = sum(stay.used for stay in self._stays.values())
         self._look_at_budgets(now)
         self._hold_again()
+        self._hurry(now)
         self._leave_idle(now)
         self._relieve(now)
         self._admit()
@@ -214,7 +239,7 @@ class Residency:
             loading = [each for each in self._stays.values() if each.is_loading]
             ahead = sum(each.version.reload_s or 0.0 for each in [*self._wanted, *loading])
             stay.version.pipeline.come_after(ahead / self._slots)
-            self._wanted[stay] = cause
+            self._wanted[stay] = Wanted(cause, self._clock())
         self._admit_soon()
 
     def _admit_soon(self) -> None:
@@ -232,41 +257,60 @@ class Residency:
                 continue  # its last processes have not ended yet
             loading = sum(each.is_loading for each in self._stays.values())
             if loading >= self._slots or not self._make_room(stay):
-                return
+                break
             self._wanted.pop(stay, None)
+        if self._wanted and self._again is None:
+            # Who has something to do has not for long, and nobody says when.
+            self._again = self._loop.call_later(AGAIN_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._again = None
+        self._admit()
 
     def _make_room(self, stay: Stay) -> bool:
         """Bring it in; False if it has to wait for others to leave. One for which there never is room is told so."""
-        now = self._clock()
-        if self._take(stay, self._wanted[stay]):
+        cause = self._wanted[stay].cause
+        if self._take(stay, cause):
             return True
         if not self._is_tight:
             self._set_tight(is_tight=True)
-            if self._take(stay, self._wanted[stay]):
+            if self._take(stay, cause):
                 return True
         mine = self._holding(stay, self._resident())
         there = [each.reservation for each in self._stays.values() if each.is_leaving and each.reservation]
         if there and not self._lacks(stay, mine, there):
             return False  # their processes have not ended yet
-        residents = [each for each in self._stays.values() if each.can_leave]
+        choice = self._whose_place(stay, mine, there)
+        for victim in choice.victims:
+            self._send_away(victim, FOR_OTHERS.format(stay.version.source.name))
+        if not choice.victims and not choice.is_worth_waiting:
+            self._refuse_if_never(stay, mine)
+        return False
+
+    def _whose_place(self, stay: Stay, mine: Holding, there: list[Held]) -> Places:
+        """Who leaves for it, beside those who leave already: who is worth least, though he be busy for a while yet."""
+        now = self._clock()
+        everybody = [each for each in self._stays.values() if each.may_leave_soon]
+        chosen = self._victims(stay, mine, there, everybody, now)
+        if all(each.can_leave for each in chosen):
+            return Places(chosen, is_worth_waiting=bool(everybody))
+        if now - self._wanted[stay].since < PATIENCE_S:
+            return Places([], is_worth_waiting=True)
+        idle = [each for each in everybody if each.can_leave]
+        return Places(self._victims(stay, mine, there, idle, now), is_worth_waiting=True)
+
+    def _victims(
+        self, stay: Stay, mine: Holding, there: list[Held], residents: list[Stay], now: float
+    ) -> list[Stay]:
         by_key = {each.key: each for each in residents}
 
         def is_enough(chosen: Sequence[Candidate]) -> bool:
             gone = [by_key[each.key].reservation for each in chosen]
             return not self._lacks(stay, mine, [*there, *filter(None, gone)])
 
-        choice = self._eviction.victims(
-            stay.candidate(mine.total),
-            [each.candidate() for each in residents],
-            is_enough,
-            now,
-            is_asked=True,
-        )
-        for victim in choice.victims:
-            self._send_away(by_key[victim.key], FOR_OTHERS.format(stay.version.source.name))
-        if not choice.victims and choice.not_before is None:
-            self._refuse_if_never(stay, mine)
-        return False
+        incoming, candidates = stay.candidate(mine.total), [each.candidate() for each in residents]
+        choice = self._eviction.victims(incoming, candidates, is_enough, now, is_asked=True)
+        return [by_key[each.key] for each in choice.victims]
 
     def _refuse_if_never(self, stay: Stay, mine: Holding) -> None:
         """Where not even all who are not pinned would be enough if they left, nobody need wait for that."""
@@ -314,6 +358,13 @@ class Residency:
         if stay.version.lacks_spec:
             self._measure(stay)
         self._admit_soon()
+
+    def _hurry(self, now: float) -> None:
+        """Who is waited for and takes far longer than the last time gets no core: it need no longer give way to all others."""
+        for stay in self._stays.values():
+            usual_s = stay.version.reload_s or UNKNOWN_LOAD_S
+            if stay.is_loading and stay.cause == "asked" and stay.loading_s(now) > HURRY * usual_s:
+                stay.version.hurry()
 
     # Leaving.
 

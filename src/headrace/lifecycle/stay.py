@@ -83,14 +83,23 @@ class Stay:
         return self.reservation is not None and self.version.state is VersionState.ABSENT
 
     @property
-    def can_leave(self) -> bool:
-        """It is there, nobody leases it, and it may go."""
-        if self.reservation is None or self.is_pinned or self.version.state is not VersionState.READY:
+    def may_leave_soon(self) -> bool:
+        """It is there, or on its way, and may go once it has nothing to do."""
+        if self.reservation is None or self.is_pinned or self.is_leaving:
             return False
         breaker = self.version.pipeline.breaker
         # One on trial is not asked for, so that it would never come back to be tried.
         on_trial = breaker is not None and breaker.state(0.0) in {BreakerState.OPEN, BreakerState.HALF_OPEN}
-        return self.version.is_idle and not on_trial
+        return (self.is_loading or self.version.state is VersionState.READY) and not on_trial
+
+    @property
+    def can_leave(self) -> bool:
+        """It is there, nobody leases it, and it may go."""
+        return self.version.state is VersionState.READY and self.may_leave_soon and self.version.is_idle
+
+    def loading_s(self, now: float) -> float:
+        """Seconds since it was begun to load it."""
+        return now - self._began
 
     @property
     def needs_measuring(self) -> bool:

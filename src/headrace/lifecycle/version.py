@@ -26,6 +26,7 @@ from headrace.events import (
     VersionChanged,
     WorkerDied,
 )
+from headrace.execution import linux
 from headrace.execution.channel import Instance
 from headrace.execution.death import Death
 from headrace.execution.footprint import Footprint
@@ -257,6 +258,12 @@ class ModelVersion:
         for seat in self._seats:
             seat.refusal, seat.deaths_in_a_row = "", 0
         self._seats[0].start()
+
+    def hurry(self) -> None:
+        """Its workers, which load it when nobody else wants a core, need wait for that no longer."""
+        for worker in self._workers():
+            if not worker.is_shared:
+                linux.run_as_usual(worker.pid)
 
     def send_away(self, reason: str) -> None:
         """Give its memory back; it is brought in when it is asked for. Only while it has nothing to do."""
