@@ -66,13 +66,14 @@ class FakeVersion:
         self.reload_s: float | None = 1.0
         self.is_idle, self.is_on_demand = True, False
         self.processes = 0
+        self.is_hurried = False
         self.bytes = 0
         self.pids: list[int] = []
         self.worker_count = self.instance_count = self.sharers = 1
         self.lacks_spec = self.needs_measuring = self.is_measuring = False
 
     def hurry(self) -> None:
-        self.hurried = True
+        self.is_hurried = True
 
     def bound_workers(self, *_: object) -> None:
         pass

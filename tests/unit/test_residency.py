@@ -312,3 +312,61 @@ async def test_a_model_for_a_card_that_is_not_there_is_refused(monkeypatch: pyte
     await world.settle()
     assert not world.there()
     assert "gpu:0" in world.versions["a"].reason
+
+
+async def test_who_is_worth_less_is_waited_for_a_moment_before_who_is_worth_more_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(195)
+    three(world)
+    await started(world, monkeypatch)
+    for _ in range(5):
+        await world.ask("a")
+    world.versions["b"].is_idle = False
+    world.clock.now += 100
+    world.versions["c"].on_wanted()
+    await world.settle()
+    assert world.there() == {"a", "b"}, "b is worth less, and busy"
+    world.versions["b"].is_idle = True
+    world.clock.now += 1.5
+    world.residency.watch()
+    await world.settle()
+    assert world.there() == {"a", "c"}
+
+
+async def test_who_is_worth_less_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(195)
+    three(world)
+    await started(world, monkeypatch)
+    for _ in range(5):
+        await world.ask("a")
+    world.versions["b"].is_idle = False
+    world.clock.now += 100
+    world.versions["c"].on_wanted()
+    await world.settle()
+    world.clock.now += 1.5
+    world.residency.watch()
+    await world.settle()
+    assert world.there() == {"b", "c"}
+
+
+async def test_a_load_that_takes_far_longer_than_the_last_one_is_hurried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(195)
+    three(world)
+    await started(world, monkeypatch)
+    world.clock.now += 100
+    world.versions["c"].on_wanted()
+    for _ in range(3):
+        await asyncio.sleep(0)
+        for each in world.versions.values():
+            if each.state is VersionState.ABSENT and each.processes:
+                each.ended()
+    assert world.versions["c"].processes
+    world.clock.now += 1.5
+    world.residency.watch()
+    assert not world.versions["c"].is_hurried
+    world.clock.now += 1.0
+    world.residency.watch()
+    assert world.versions["c"].is_hurried
