@@ -14,6 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# Behind this folder's own modules, as in run.py: this one is run by itself too.
+sys.path += [
+    str(Path(__file__).parents[2] / each)
+    for each in ("benchmarks", "benchmarks/faults", "benchmarks/pressure", "tests")
+]
+
 import models
 import msgspec
 from measured import as_row

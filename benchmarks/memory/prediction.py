@@ -16,6 +16,12 @@ from os import getpid
 from pathlib import Path
 from typing import Any
 
+# Behind this folder's own modules, as in run.py: this one is run by itself too.
+sys.path += [
+    str(Path(__file__).parents[2] / each)
+    for each in ("benchmarks", "benchmarks/faults", "benchmarks/pressure", "tests")
+]
+
 import msgspec
 import numpy as np
 from measured import as_row
