@@ -113,6 +113,31 @@ async def test_nobody_leaves_who_has_something_to_do(monkeypatch: pytest.MonkeyP
     assert world.there() == {"a", "c"}
 
 
+async def test_whoever_is_about_to_leave_holds_what_it_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(195)
+    for name in "abc":
+        world.version(name, footprint=Footprint(30 * MIB, 60 * MIB, {4: {1: 4 * MIB}}, opening=20 * MIB))
+    await started(world, monkeypatch)
+    world.clock.now += 100
+    before = world.reserved
+    world.versions["c"].on_wanted()
+    await asyncio.sleep(0)
+    assert VersionState.ABSENT in {each.state for each in world.versions.values() if each.processes}
+    world.clock.now += 100
+    world.residency.watch()
+    assert world.reserved == before
+
+
+async def test_of_whom_nobody_measured_what_was_seen_counts_when_memory_gets_short() -> None:
+    world = World(300)
+    world.version("a", footprint=None)
+    world.start()
+    await world.settle()
+    before = world.reserved
+    world.residency._set_tight(is_tight=True)
+    assert world.reserved == before
+
+
 async def test_room_is_taken_only_when_those_that_leave_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(195)
     three(world)

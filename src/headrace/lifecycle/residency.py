@@ -431,8 +431,10 @@ class Residency:
                 self._hold(stay, resident)
 
     def _hold(self, stay: Stay, resident: int) -> None:
-        """What it holds by what is known now, and what its runs may take."""
+        """What it holds by what is known now, and what its runs may take. Until its processes end, whoever leaves holds what it held."""
         assert stay.reservation is not None, "it is in memory"
+        if stay.is_leaving:
+            return
         allowed = self._allowed(stay, resident)
         stay.reservation.change(holding(stay.known(), allowed, keeps=not self._is_tight), stay.cards)
         stay.bound(allowed, self._books.main.free, gives_back=self._is_tight)

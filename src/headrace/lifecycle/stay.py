@@ -171,7 +171,8 @@ class Stay:
     def give_back_now(self) -> None:
         """Have what runs took given back, though it runs nothing just now."""
         self.version.pipeline.give_back()
-        self._most_used = 0
+        if self.version.footprint is not None:  # else what was seen of it is all that is known
+            self._most_used = 0
 
     def leave(self) -> None:
         """It is to go."""
