@@ -18,6 +18,7 @@ from headrace.config import Settings
 from headrace.errors import ConfigurationError
 from headrace.events import Event, FilesChanged, Observer
 from headrace.execution.linux import allow_open_files, usable_cores
+from headrace.execution.worker_groups import WorkerGroups, find_groups
 from headrace.frontends.asgi import CountingBodies
 from headrace.frontends.desk import Desk
 from headrace.frontends.http import LeanProtocol, sweep
@@ -100,7 +101,11 @@ class Server:
         """
         allow_open_files()
         self._refuse_impossible()
-        self.catalog = Catalog(self.settings, time.perf_counter, self._report)
+        with contextlib.closing(find_groups()) as groups:
+            await self._serve(groups)
+
+    async def _serve(self, groups: WorkerGroups) -> None:
+        self.catalog = Catalog(self.settings, time.perf_counter, self._report, groups=groups)
         statistics = Statistics(time.time)
         metrics = Metrics(
             self._waiting,
@@ -234,7 +239,9 @@ class Server:
         """Started by the first large JSON body; most servers never see one."""
         if self._transcoding is None or self._transcoding.state is VersionState.UNAVAILABLE:
             source = Source(transcode.NAME, "1", Path("/dev/null"), "transcoder")
-            self._transcoding = ModelVersion(source, self.settings, time.perf_counter, self._report)
+            self._transcoding = ModelVersion(
+                source, self.settings, time.perf_counter, self._report, workers=self.catalog.workers
+            )
             self._transcoding.start()
         return self._transcoding.pipeline
 

@@ -1,4 +1,4 @@
-"""The child process that several small models share: `python -m headrace.execution.hosting PARENT CONTROL_FD TRACE_FD`.
+"""The child process that several small models share: `python -m headrace.execution.hosting PARENT CONTROL_FD TRACE_FD [GROUP]`.
 
 Each Load that comes over the control socket is opened on a thread of its own, while the models before it go on running.
 A model leaves when the gateway closes its instances' sockets; the process ends when the gateway closes the control socket.

@@ -16,6 +16,9 @@ WORKER_SCORE, PROBE_SCORE = 500, 800
 SLACK_BYTES, OF_RUNS = 256 << 20, 1.5
 """A worker may take so much, and so many times what its runs are known to take, on top of what it has when it is ready: it is
 to hold one that goes wrong, not one that is a little off."""
+OF_BOUND = 1.25
+"""Its control group may take so many times that, and SLACK_BYTES: what its address space does not bound, as shared memory, the
+kernel's own of it, and processes that it starts."""
 
 
 class KernelKills:
@@ -49,8 +52,16 @@ def data_of(pid: int) -> int:
     return status_of(pid).get("VmData", 0)
 
 
-def bound(pid: int, ready_bytes: int, footprint: Footprint, runs_bytes: int) -> bool:
-    """Bound a process to what it needs; the bound may be moved again. False if that is not known, or it has ended.
+def shared_of(pid: int) -> int:
+    """Bytes in memory that are no private data and count in its control group all the same: files, and what others see too."""
+    status = status_of(pid)
+    return status.get("RssFile", 0) + status.get("RssShmem", 0)
+
+
+def bound(pid: int, ready_bytes: int, footprint: Footprint, runs_bytes: int) -> int | None:
+    """Bound a process to what it needs; the bound may be moved again.
+
+    Gives the bytes of address space for data; None if what it needs is not known, or it has ended.
 
     Args:
         pid: a child of this process.
@@ -59,8 +70,17 @@ def bound(pid: int, ready_bytes: int, footprint: Footprint, runs_bytes: int) -> 
         runs_bytes: what its runs may take at once.
     """
     if not footprint.peaks or not ready_bytes:
-        return False
-    return limit_data(pid, ready_bytes + footprint.data + round(OF_RUNS * runs_bytes) + SLACK_BYTES)
+        return None
+    data = ready_bytes + footprint.data + round(OF_RUNS * runs_bytes) + SLACK_BYTES
+    return data if limit_data(pid, data) else None
+
+
+def group_limit(data: int, shared: int) -> int:
+    """Bytes at which a process is ended that may have so much address space for data, and had so much else when it was ready.
+
+    Well above both: whoever is refused memory says so and lives on, and is not to be ended just before.
+    """
+    return round(OF_BOUND * (data + shared)) + SLACK_BYTES
 
 
 def limit_data(pid: int, nbytes: int) -> bool:

@@ -37,6 +37,18 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def enter_group(name: str) -> None:
+    """Make a control group of that name and this process's number, and go there; it stays where it is if it cannot."""
+    folder = f"{name}-{os.getpid()}"
+    with contextlib.suppress(OSError):
+        os.mkdir(folder)  # noqa: PTH102 - a kernel file, not a path of ours
+        try:
+            with open(f"{folder}/cgroup.procs", "r+") as members:  # noqa: PTH123 - a kernel file, too
+                members.write(str(os.getpid()))
+        except OSError:
+            os.rmdir(folder)  # noqa: PTH106 - a kernel file, too
+
+
 def trim_heap() -> None:
     """Give the kernel back what was freed here and the C library keeps for later; does nothing where it is not glibc."""
     with contextlib.suppress(AttributeError):

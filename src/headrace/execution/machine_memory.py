@@ -74,12 +74,16 @@ class GroupV1:
     def read(self) -> GroupMemory | None:
         """None if it has no limit, or is gone."""
         limit = _number(self.folder / "memory.limit_in_bytes")
-        taken = _number(self.folder / "memory.usage_in_bytes")
+        taken = self.taken()
         if limit is None or taken is None or limit >= V1_UNLIMITED:
             return None
         stat = _numbers(self.folder / "memory.stat")
         files = stat.get("total_inactive_file", 0) + stat.get("total_active_file", 0)
         return GroupMemory(str(self.folder), limit, max(0, taken - files))
+
+    def taken(self) -> int | None:
+        """Bytes that count towards its limit, pages of files too; None if it is gone."""
+        return _number(self.folder / "memory.usage_in_bytes")
 
     def oom_kills(self) -> int | None:
         """None where it is not counted."""
@@ -96,12 +100,16 @@ class GroupV2:
         """None if it has no limit, or is gone. Beyond `memory.high` it would be slowed down: that is a limit, too."""
         bounds = (_number(self.folder / name) for name in ("memory.max", "memory.high"))
         limits = [bound for bound in bounds if bound is not None]
-        taken = _number(self.folder / "memory.current")
+        taken = self.taken()
         if not limits or taken is None:
             return None
         stat = _numbers(self.folder / "memory.stat")
         files = stat.get("inactive_file", 0) + stat.get("active_file", 0)
         return GroupMemory(str(self.folder), min(limits), max(0, taken - files))
+
+    def taken(self) -> int | None:
+        """Bytes that count towards its limit, pages of files too; None if it is gone, or the root."""
+        return _number(self.folder / "memory.current")
 
     def oom_kills(self) -> int | None:
         """None where it is not counted, as in the root."""

@@ -8,13 +8,15 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Protocol
 
 from headrace.execution import linux
 from headrace.execution.death import Suspect, Verdict, judge
-from headrace.execution.limits import KernelKills, let_go_first
+from headrace.execution.limits import let_go_first
 from headrace.execution.trace import ASK, read_trace
 from headrace.execution.wire import Load, Report, receive_report, send_order
+from headrace.execution.worker_groups import WorkerGroup, WorkerGroups
 
 STDERR = 2
 """What a runtime prints is for the operator; our standard output is for answers."""
@@ -58,9 +60,9 @@ class Process:
     """One child process. Lives on the loop."""
 
     def __init__(
-        self, events: ProcessEvents | None = None, kills: KernelKills | None = None, *, is_idle: bool = False
+        self, groups: WorkerGroups, events: ProcessEvents | None = None, *, is_idle: bool = False
     ) -> None:
-        """Start it, to be shared if somebody is to hear its events. `kills` tells whether memory ran out when it is killed.
+        """Start it, to be shared if somebody is to hear its events. `groups` has its control group.
 
         `is_idle`: it runs when nobody else wants a core, until it says otherwise itself.
 
@@ -69,7 +71,6 @@ class Process:
         """
         self.is_shared = events is not None
         self._events = events
-        self._kills = kills
         self._loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as undo:
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -77,9 +78,12 @@ class Process:
             with theirs:
                 self._trace = linux.create_memory("headrace trace")
                 undo.callback(os.close, self._trace)
-                self._process = start(SHARED if self.is_shared else OWN, theirs.fileno(), self._trace)
+                module = SHARED if self.is_shared else OWN
+                self._process = start(module, theirs.fileno(), self._trace, groups.arguments)
                 if is_idle:
                     linux.run_when_idle(self._process.pid)
+            self.group: WorkerGroup = groups.of(self._process.pid)
+            undo.callback(self.group.remove)
             undo.callback(self._process.wait)
             undo.callback(self._end_group)
             self._pidfd = os.pidfd_open(self._process.pid)
@@ -175,7 +179,8 @@ class Process:
         trace = read_trace(self._trace)
         os.close(self._trace)
         members = self.members
-        is_memory = code == -signal.SIGKILL and self._kills is not None and self._kills.take()
+        is_memory = code == -signal.SIGKILL and self.group.was_killed()
+        self.group.remove()
         verdicts = judge(code, trace, [member.suspect() for member in members], is_memory=is_memory)
         if self._events is not None:
             self._events.on_ended(self)
@@ -190,11 +195,11 @@ class Process:
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
-def start(module: str, control: int, trace: int) -> subprocess.Popen[bytes]:
-    """A process that has these descriptors of ours."""
+def start(module: str, control: int, trace: int, more: Sequence[str]) -> subprocess.Popen[bytes]:
+    """A process that has these descriptors of ours, and more on its command line."""
     passed = [control, trace]
     process = subprocess.Popen(  # noqa: S603 - our own module, no input of anybody's
-        [sys.executable, "-m", module, str(os.getpid()), *map(str, passed)],
+        [sys.executable, "-m", module, str(os.getpid()), *map(str, passed), *more],
         pass_fds=passed,
         stdin=subprocess.DEVNULL,
         stdout=STDERR,

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from headrace.execution import linux
 from headrace.execution.channel import Channel
 from headrace.execution.death import Death, Suspect, Verdict
-from headrace.execution.limits import PROBE_SCORE, KernelKills, data_of, let_go_first
+from headrace.execution.footprint import Footprint
+from headrace.execution.limits import PROBE_SCORE, bound, data_of, group_limit, let_go_first, shared_of
 from headrace.execution.process import Process
 from headrace.execution.wire import DESCRIPTORS, Load, LoadRefused, Ready, Report, Threads, Unloaded
+from headrace.execution.worker_groups import WorkerGroups
 
 TRACE_GRACE_S = 0.2
 """For a worker that hangs to write down where, before it is killed."""
@@ -36,9 +38,9 @@ class Worker:
         load: Load,
         events: WorkerEvents,
         process: Process | None = None,
-        kills: KernelKills | None = None,
+        groups: WorkerGroups | None = None,
     ) -> None:
-        """Have the model opened: in a process that takes several, else in one of its own, for which `kills` is.
+        """Have the model opened: in a process that takes several, else in one of its own, for which `groups` is.
 
         Raises:
             OSError: there is no memory, descriptor or process number left for it, or the process that it was to share has
@@ -46,7 +48,6 @@ class Worker:
         """
         self.load = load
         self.channels: list[Channel] = []
-        self.ready_bytes = 0  # address space for data that its process had when it was ready
         self.is_stale = False  # it found other files than it was told of
         self.is_overdue = False  # it was ended by the time limit it had set itself
         self.is_excused = False  # its end says nothing of its model
@@ -54,12 +55,14 @@ class Worker:
         self._events = events
         self._loop = asyncio.get_running_loop()
         self._threads: frozenset[int] = frozenset()
+        # Of its process, when it was ready: address space for data, and what it had in memory beside.
+        self._data = self._shared = 0
         self._is_loading = True
         self._is_stopping = False
         self._has_ended = False
         self._hung = ""  # the reason why it is being ended, if it is
         self._short = ""  # the reason why there was too little memory to load its model, if there was
-        self._process = process or Process(kills=kills, is_idle=is_for_idle_times(load))
+        self._process = process or Process(groups or WorkerGroups(), is_idle=is_for_idle_times(load))
         if load.measure_only:
             let_go_first(self.pid, PROBE_SCORE)
         try:
@@ -78,6 +81,16 @@ class Worker:
     def is_shared(self) -> bool:
         """Other models are in its process, or may come to be."""
         return self._process.is_shared
+
+    def bound(self, footprint: Footprint, runs_bytes: int) -> None:
+        """Have the kernel refuse it much more than it needs, and end it where it takes more still; if that is known.
+
+        Not for one that shares its process: what is needed there changes as models come and go.
+        """
+        assert not self.is_shared, "it is one of several"
+        data = bound(self.pid, self._data, footprint, runs_bytes)
+        if data is not None:
+            self._process.group.bound(group_limit(data, self._shared))
 
     def stop(self) -> None:
         """Ask it to end after the batch it runs; `on_exit` follows. A process that it shares goes on."""
@@ -119,7 +132,7 @@ class Worker:
                 if self._is_stopping:
                     close_all(fds)  # which is how it hears that it is not wanted any more
                 elif self._take_over(fds):
-                    self.ready_bytes = data_of(self.pid)
+                    self._data, self._shared = data_of(self.pid), shared_of(self.pid)
                     self._events.on_ready(self, ready)
             case LoadRefused(reason, is_memory=True):
                 self._is_loading = False

@@ -1,4 +1,4 @@
-"""The child process that runs a backend: `python -m headrace.execution.worker PARENT CONTROL_FD TRACE_FD`.
+"""The child process that runs a backend: `python -m headrace.execution.worker PARENT CONTROL_FD TRACE_FD [GROUP]`.
 
 It reads one Load from its control socket, has the model opened (opening.py), answers Ready with the descriptors of its
 instances, and then each instance runs batches on a thread of its own until the gateway closes its socket. Where it ends
@@ -156,10 +156,12 @@ def expect_unchanged(load: Load) -> None:
 
 
 def work(what: Callable[[socket.socket, Trace], None]) -> NoReturn:
-    """Do it with the control socket and the trace that the command line names, and end the process."""
+    """Do it with the control socket and the trace that the command line names, in the control group, and end the process."""
     parent, control, trace = int(sys.argv[1]), int(sys.argv[2]), Trace(int(sys.argv[3]))
     try:
         linux.die_with_parent(parent)
+        for group in sys.argv[4:]:
+            linux.enter_group(group)
         # A terminal sends its signals to the whole group; the gateway drains first, then closes the sockets.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

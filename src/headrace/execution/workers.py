@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from headrace.execution.limits import KernelKills
 from headrace.execution.process import Process
 from headrace.execution.process_memory import private_bytes
 from headrace.execution.supervisor import Worker, WorkerEvents
 from headrace.execution.wire import Load
+from headrace.execution.worker_groups import WorkerGroups
 
 MAY_SHARE = frozenset({"onnxruntime"})
 """Backends that run nobody's code but their runtime's."""
@@ -36,10 +36,10 @@ class Shared:
 class Workers:
     """All of a server's worker processes begin here. Lives on the loop; `close` it last."""
 
-    def __init__(self, per_process: int = 1) -> None:
-        """`per_process`: how many small models share a process; 1 gives each its own."""
+    def __init__(self, per_process: int = 1, groups: WorkerGroups | None = None) -> None:
+        """`per_process`: how many small models share a process; 1 gives each its own. `groups` has the control group of each."""
         self._per_process = per_process
-        self._kills = KernelKills()
+        self._groups = groups or WorkerGroups()
         # The mutable state: processes that are shared, with what ends them while they are empty, and who has ended one.
         self._shared: dict[Process, asyncio.TimerHandle | None] = {}
         self._culprits: dict[Identity, None] = {}
@@ -51,11 +51,11 @@ class Workers:
             OSError: there is no memory, descriptor or process number left for it.
         """
         if self._per_process == 1 or not may_share(load) or identity(load) in self._culprits:
-            return Worker(load, events, kills=self._kills)
+            return Worker(load, events, groups=self._groups)
         for process in self._with_room():
             with contextlib.suppress(OSError):  # it has ended, and that was not noticed yet
                 return self._enter(process, load, events)
-        process = Process(self, self._kills)
+        process = Process(self._groups, self)
         self._shared[process] = None
         return self._enter(process, load, events)
 
