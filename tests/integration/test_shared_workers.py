@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -125,6 +126,20 @@ def test_models_that_come_and_go_leave_nothing_in_a_process_that_stays(ten: Runn
     before, after = held[WARM], held[-1]
     assert after[1:] == before[1:], "descriptors and threads"
     assert after[0] - before[0] < MOST_GROWTH
+
+
+def test_models_that_leave_at_once_leave_nothing_behind(ten: RunningServer) -> None:
+    pid = pids_of(ten)["m0"]
+    names = [f"m{at}" for at in range(1, MODELS)]
+    left: list[int] = []
+    for _ in range(4):
+        with ThreadPoolExecutor(len(names)) as pool:
+            assert set(pool.map(lambda name: load(ten, name, "unload"), names)) == {200}
+        eventually(lambda: ten.server.catalog.workers.shared()[0].labels == ("m0/1",), "they have left")
+        left.append(descriptors(pid))
+        with ThreadPoolExecutor(len(names)) as pool:
+            assert set(pool.map(lambda name: load(ten, name), names)) == {200}
+    assert len(set(left)) == 1, left
 
 
 def test_a_process_that_is_killed_under_load_costs_nobody_an_answer(

@@ -62,7 +62,9 @@ class Region:
         return np.frombuffer(self.view, dtype, count, offset).reshape(shape)
 
     def close(self) -> None:
+        """Let go of it; its mapping, which has a descriptor of its own, goes with the last array that lies in it."""
         os.close(self.fd)
+        self.view = memoryview(b"")
 
 
 def aligned(nbytes: int) -> int:
