@@ -15,13 +15,15 @@ PATIENCE_S = 40.0
 
 
 class ServerProcess:
-    """`python -m headrace serve`. `wait_ready` before use."""
+    """`python -m headrace serve`. `wait_ready` before use; `before` is a command that becomes it."""
 
-    def __init__(self, paths: list[Path], profiles: Path, *options: str) -> None:
+    def __init__(
+        self, paths: list[Path], profiles: Path, *options: str, before: tuple[str, ...] = ()
+    ) -> None:
         self.host, self.port = "127.0.0.1", free_port()
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "headrace", "serve", *map(str, paths)),
+                *(*before, sys.executable, "-m", "headrace", "serve", *map(str, paths)),
                 *("--http-port", str(self.port), "--profile-dir", str(profiles), *options),
             ],
             stdin=subprocess.DEVNULL,

@@ -163,8 +163,8 @@ def move_below(own: Path, leaf: Path, pid: int) -> None:
         OSError: it cannot be done; all is as it was.
     """
     try:
-        write_or_raise(leaf / MEMBERS, pid)
-        write_or_raise(own / FOR_CHILDREN, "+memory")
+        (leaf / MEMBERS).write_text(str(pid))
+        (own / FOR_CHILDREN).write_text("+memory")
     except OSError:
         move_back(own, leaf, pid)
         raise
@@ -229,11 +229,6 @@ def attribute(folder: Path, name: str) -> bytes:
 
 
 def write(file: Path, value: object) -> None:
-    """Into a kernel's file; where that refuses, it is left as it is."""
+    """Into a kernel's file; where it refuses, all is left as it is."""
     with contextlib.suppress(OSError):
-        write_or_raise(file, value)
-
-
-def write_or_raise(file: Path, value: object) -> None:
-    with file.open("r+") as kernel:  # never makes a file
-        kernel.write(str(value))
+        file.write_text(str(value))
