@@ -126,6 +126,15 @@ def test_whom_the_limit_around_it_ends_is_known_too(child, parent):
     assert child.group.was_killed()
 
 
+def test_what_a_worker_takes_counts_in_the_group_around_it(child, parent):
+    before = parent.read()
+    assert child.tell(300 * MIB) == "taken"
+    after = parent.read()
+    assert before is not None
+    assert after is not None
+    assert 300 * MIB <= after.used - before.used < 330 * MIB
+
+
 def test_whom_somebody_else_killed_the_kernel_did_not(child):
     child.process.kill()
     child.process.wait()
