@@ -75,6 +75,9 @@ class FakeVersion:
     def hurry(self) -> None:
         self.is_hurried = True
 
+    def measure(self, limit: int) -> None:
+        pass
+
     def bound_workers(self, *_: object) -> None:
         pass
 

@@ -7,6 +7,8 @@ import pytest
 from headrace.events import RequestsAbsent, VersionEvicted, VersionLoaded
 from headrace.execution.footprint import Footprint
 from headrace.execution.nvml import Gpu
+from headrace.faults.breaker import Breaker, BreakerPolicy
+from headrace.lifecycle.ledger import Holding
 from headrace.lifecycle.state import VersionState
 from headrace.model_config import Residence
 from tests.versions import MIB, World, on_card
@@ -190,6 +192,53 @@ async def test_a_model_that_never_fits_is_refused_with_the_sum(monkeypatch: pyte
         "it needs 120 MiB, and of the budget of 195 MiB (a test) pinned models hold 100 MiB: 25 MiB are lacking; "
         "raise --memory-budget, or pin less"
     )
+
+
+async def test_who_never_fits_keeps_nobody_waiting_whoever_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(110)
+    world.version("a")
+    world.version("b")
+    world.version("large", footprint=Footprint(30 * MIB, 900 * MIB))
+    await started(world, monkeypatch)
+    assert world.there() == {"a"}
+    await world.ask("large")
+    assert "raise --memory-budget" in world.versions["large"].reason
+    await world.ask("b")
+    assert world.there() == {"b"}
+
+
+async def test_what_a_probe_may_take_is_waited_for_and_no_reason_to_be_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(110)
+    world.version("a", Residence(is_preloaded=False))
+    world.version("b", Residence(is_preloaded=False))
+    await started(world, monkeypatch)
+    probed = world.versions["a"]
+    held = world.residency._books.reserve("measuring", Holding(60 * MIB))
+    assert held is not None
+    probed.is_measuring = True
+    world.residency._stays[probed].measure(held, 60 * MIB)  # type: ignore[index]
+    await world.ask("b")
+    assert world.there() == set()
+    assert world.versions["b"].reason == "not in memory: it is loaded when it is asked for"
+    probed.is_measuring = False
+    await world.ask("b")
+    assert world.there() == {"b"}
+
+
+async def test_who_is_not_asked_for_since_its_breaker_is_open_leaves_like_anybody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(110)
+    world.version("a")
+    world.version("b")
+    await started(world, monkeypatch)
+    breaker = Breaker(BreakerPolicy(), lambda: 0.5)
+    breaker.trip("5 runs in a row failed", world.clock.now)
+    world.versions["a"].pipeline.breaker = breaker
+    await world.ask("b")
+    assert world.there() == {"b"}
 
 
 async def test_a_pinned_model_never_leaves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,13 +54,6 @@ class Wanted:
     since: float
 
 
-class Places(NamedTuple):
-    """Who leaves now; and whether somebody may later, where nobody does."""
-
-    victims: list[Stay]
-    is_worth_waiting: bool
-
-
 class Residency:
     """Of all versions of a server. Lives on the loop."""
 
@@ -280,24 +273,27 @@ class Residency:
         there = [each.reservation for each in self._stays.values() if each.is_leaving and each.reservation]
         if there and not self._lacks(stay, mine, there):
             return False  # their processes have not ended yet
-        choice = self._whose_place(stay, mine, there)
-        for victim in choice.victims:
+        victims = self._whose_place(stay, mine, there)
+        for victim in victims:
             self._send_away(victim, FOR_OTHERS.format(stay.version.source.name))
-        if not choice.victims and not choice.is_worth_waiting:
+        if not victims:
             self._refuse_if_never(stay, mine)
         return False
 
-    def _whose_place(self, stay: Stay, mine: Holding, there: list[Held]) -> Places:
-        """Who leaves for it, beside those who leave already: who is worth least, though he be busy for a while yet."""
+    def _whose_place(self, stay: Stay, mine: Holding, there: list[Held]) -> list[Stay]:
+        """Who leaves for it, beside those who leave already: who is worth least, though he be busy for a while yet.
+
+        Nobody where that one is waited for, or where all of them are not enough.
+        """
         now = self._clock()
         everybody = [each for each in self._stays.values() if each.may_leave_soon]
         chosen = self._victims(stay, mine, there, everybody, now)
         if all(each.can_leave for each in chosen):
-            return Places(chosen, is_worth_waiting=bool(everybody))
+            return chosen
         if now - self._wanted[stay].since < PATIENCE_S:
-            return Places([], is_worth_waiting=True)
+            return []
         idle = [each for each in everybody if each.can_leave]
-        return Places(self._victims(stay, mine, there, idle, now), is_worth_waiting=True)
+        return self._victims(stay, mine, there, idle, now)
 
     def _victims(
         self, stay: Stay, mine: Holding, there: list[Held], residents: list[Stay], now: float
@@ -319,8 +315,8 @@ class Residency:
             for each in self._stays.values()
             if each.reservation and (each.is_pinned or each is stay)
         ]
-        there = [each.reservation for each in self._stays.values() if each.reservation is not None]
-        gone = [each for each in there if each not in pinned]
+        everything = [held for each in self._stays.values() for held in each.held]
+        gone = [each for each in everything if each not in pinned]
         lacking, device = self._books.lacks(mine, stay.cards, gone)
         if not lacking:
             return

@@ -8,7 +8,6 @@ from headrace.config import Settings
 from headrace.errors import LoadFailed
 from headrace.execution.profiles import ProfileStore, external_data
 from headrace.execution.wire import Profile
-from headrace.faults.breaker import BreakerState
 from headrace.lifecycle.books import NO_CARDS, Cards, Held
 from headrace.lifecycle.eviction import Candidate
 from headrace.lifecycle.holdings import Known, run_bytes
@@ -62,6 +61,11 @@ class Stay:
         return NOTHING if self.reservation is None else self.reservation.holding
 
     @property
+    def held(self) -> list[Held]:
+        """All that it has reserved, what a probe of it may take included."""
+        return [each for each in (self.reservation, self._measuring) if each is not None]
+
+    @property
     def cards(self) -> Cards:
         """What it takes of graphics cards."""
         footprint = self.version.footprint
@@ -87,10 +91,8 @@ class Stay:
         """It is there, or on its way, and may go once it has nothing to do."""
         if self.reservation is None or self.is_pinned or self.is_leaving:
             return False
-        breaker = self.version.pipeline.breaker
-        # One on trial is not asked for, so that it would never come back to be tried.
-        on_trial = breaker is not None and breaker.state(0.0) in {BreakerState.OPEN, BreakerState.HALF_OPEN}
-        return (self.is_loading or self.version.state is VersionState.READY) and not on_trial
+        # Whatever its breaker says: once that lets requests in again they bring it back, and it is tried then.
+        return self.is_loading or self.version.state is VersionState.READY
 
     @property
     def can_leave(self) -> bool:
@@ -206,9 +208,8 @@ class Stay:
 
     def release(self) -> None:
         """Give all back: nothing is left of the version."""
-        for each in (self.reservation, self._measuring):
-            if each is not None:
-                each.release()
+        for each in self.held:
+            each.release()
         self.reservation = self._measuring = None
 
     def look(self, now: float) -> None:
