@@ -201,6 +201,19 @@ def test_what_cannot_be_loaded_is_refused_and_the_others_serve_on(
         assert version_of(server, "good").snapshot().deaths == 0
 
 
+def test_what_raises_while_it_is_loaded_is_refused_and_ends_nobody_else(
+    tmp_path: Path, profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        fault(Step.OPENED, FaultKind.RAISE, model="bad"),
+        sharing(tmp_path, profiles, monkeypatch, bad={}, good={}) as server,
+    ):
+        assert version_of(server, "bad").state == "UNAVAILABLE"
+        assert version_of(server, "bad").reason.startswith("RuntimeError: told to fail")
+        assert_works(server, "good")
+        assert version_of(server, "good").snapshot().deaths == 0
+
+
 def test_what_crashes_while_it_is_loaded_does_so_alone_from_then_on(
     tmp_path: Path, profiles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +301,23 @@ async def pool_of(monkeypatch: pytest.MonkeyPatch, per_process: int) -> AsyncIte
             yield pool
     finally:
         pool.close()
+
+
+async def test_the_parts_of_those_that_share_make_whole_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pool_of(monkeypatch, 2) as pool:
+        assert pool.sharers(is_in=False) == 1
+        hired = [Hired(pool, of_fake(tmp_path, "a"))]
+        assert (pool.sharers(is_in=True), pool.sharers(is_in=False)) == (1, 2)
+        hired.append(Hired(pool, of_fake(tmp_path, "b")))
+        assert (pool.sharers(is_in=True), pool.sharers(is_in=False)) == (2, 1), (
+            "one more needs another process"
+        )
+        hired.append(Hired(pool, of_fake(tmp_path, "c")))
+        assert len(hired) / pool.sharers(is_in=True) == len(pool.shared()) == 2
+        for each in hired:
+            await each.ready
 
 
 async def test_one_that_runs_nothing_is_ended_without_its_process(

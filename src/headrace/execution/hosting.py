@@ -1,6 +1,7 @@
 """The child process that several small models share: `python -m headrace.execution.hosting PARENT CONTROL_FD TRACE_FD [GROUP]`.
 
-Each Load that comes over the control socket is opened on a thread of its own, while the models before it go on running.
+Each Load that comes over the control socket is opened on a thread of its own, few at once, while the models before it go on
+running. One that cannot be opened, whatever that raises, is refused, and concerns nobody else.
 A model leaves when the gateway closes its instances' sockets; the process ends when the gateway closes the control socket.
 Whatever ends the process ends it for all of them: execution/death.py says who was to blame.
 """
@@ -11,12 +12,15 @@ import threading
 
 from setproctitle import setproctitle
 
-from headrace.errors import LoadFailed
 from headrace.execution import linux
+from headrace.execution.session import Session
 from headrace.execution.steps import Step, arm, reached, work_for
 from headrace.execution.trace import Trace
-from headrace.execution.wire import Load, Threads, Unloaded, receive_order
+from headrace.execution.wire import Load, LoadRefused, Threads, Unloaded, receive_order
 from headrace.execution.worker import Line, end_badly, open_model, refusal, serve, work
+
+OPENED_AT_ONCE = 2
+"""Models: what opening takes on top of what stays would otherwise come so many times at once as there are models."""
 
 
 class Host:
@@ -26,6 +30,7 @@ class Host:
         self._line = line
         self._trace = trace
         self._lock = threading.Lock()
+        self._turns = threading.Semaphore(OPENED_AT_ONCE)
         self._labels: dict[int, str] = {}
 
     def take_in(self, number: int, load: Load) -> None:
@@ -35,10 +40,6 @@ class Host:
 
     def _live(self, number: int, load: Load) -> None:
         try:
-            self._line.report(number, Threads((threading.get_ident(),)))
-            work_for(number)
-            arm(load.name)
-            reached(Step.LOAD_RECEIVED)
             self._open_and_serve(number, load)
             gc.collect()  # what is left of a session may be part of a circle
             linux.trim_heap()
@@ -51,12 +52,23 @@ class Host:
 
     def _open_and_serve(self, number: int, load: Load) -> None:
         """Nothing of the model is referred to when this is over."""
+        with self._turns:
+            session = self._opened(number, load)
+        if isinstance(session, LoadRefused):
+            self._line.report(number, session)
+        else:
+            serve(self._line, number, session, self._trace)
+
+    def _opened(self, number: int, load: Load) -> Session | LoadRefused:
+        # From here on it may be what ends the process: whoever waits for its turn does nothing.
+        self._line.report(number, Threads((threading.get_ident(),)))
+        work_for(number)
+        arm(load.name)
+        reached(Step.LOAD_RECEIVED)
         try:
-            session = open_model(load)
-        except (LoadFailed, MemoryError) as exc:
-            self._line.report(number, refusal(load, exc))
-            return
-        serve(self._line, number, session, self._trace)
+            return open_model(load)
+        except Exception as exc:  # noqa: BLE001 - it is for this model to be refused, and for no other to end
+            return refusal(load, exc)
 
     def _show(self, number: int, label: str | None) -> None:
         """In the process's title. None: it has left."""

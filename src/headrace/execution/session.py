@@ -46,6 +46,16 @@ class Session:
             for instance, each in zip(self.instances, self._for_each(backend), strict=True):
                 instance.backend = each
 
+    def close(self) -> None:
+        """Let go of everything, once none of its instances serves any more.
+
+        Nothing is left to be collected: while another thread collects, a collection that is asked for does not take place.
+        """
+        for instance in self.instances:
+            instance.close()
+        self.instances = []
+        self._golden = None
+
     def _for_each(self, backend: Backend) -> list[Backend]:
         """One for each instance."""
         return [backend, *(backend.clone() for _ in range(self.ready.profile.instances - 1))]

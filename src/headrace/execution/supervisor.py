@@ -159,7 +159,7 @@ class Worker:
         return Suspect(
             f"{load.name}/{load.version}",
             self._threads,
-            self._is_loading or any(broken_off),
+            (self._is_loading and bool(self._threads)) or any(broken_off),
             self._hung,
             self.is_excused,
         )

@@ -21,7 +21,7 @@ from headrace.backends.base import Backend, ran_out_of_memory
 from headrace.errors import LoadFailed, NoMemoryToLoad
 from headrace.execution import linux
 from headrace.execution.death import NO_MEMORY
-from headrace.execution.instance import LONGEST_REASON, Instance
+from headrace.execution.instance import LONGEST_REASON, Instance, reason_of
 from headrace.execution.opening import Opening
 from headrace.execution.profiles import ProfileStore
 from headrace.execution.session import Session
@@ -91,13 +91,13 @@ def open_model(load: Load) -> Session:
     return Session(opened, reopen, must_be_finite=load.config.finite_outputs)
 
 
-def refusal(load: Load, exc: LoadFailed | MemoryError) -> LoadRefused:
+def refusal(load: Load, exc: Exception) -> LoadRefused:
     """What the gateway is told of a model that cannot be loaded."""
     is_memory = ran_out_of_memory(exc)
     if is_memory and not isinstance(exc, NoMemoryToLoad):
         exc = NoMemoryToLoad(load.path, str(exc) or type(exc).__name__)
     is_stale = changed(load.stamps) is not None
-    return LoadRefused(str(exc)[:LONGEST_REASON], is_stale=is_stale, is_memory=is_memory)
+    return LoadRefused(reason_of(exc, LONGEST_REASON), is_stale=is_stale, is_memory=is_memory)
 
 
 def store_of(load: Load) -> ProfileStore:
@@ -123,8 +123,7 @@ def serve(line: Line, number: int, session: Session, trace: Trace) -> None:
     serve_or_end(instances[0], number, trace)
     for thread in threads:
         thread.join()
-    for instance in instances:
-        instance.close()
+    session.close()
     reached(Step.ENDING)
 
 

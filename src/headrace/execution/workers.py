@@ -50,7 +50,7 @@ class Workers:
         Raises:
             OSError: there is no memory, descriptor or process number left for it.
         """
-        if self._per_process == 1 or not may_share(load) or identity(load) in self._culprits:
+        if not self.may_share(load):
             return Worker(load, events, groups=self._groups)
         for process in self._with_room():
             with contextlib.suppress(OSError):  # it has ended, and that was not noticed yet
@@ -66,9 +66,19 @@ class Workers:
             for each in self._shared
         ]
 
-    def sharers(self, load: Load) -> int:
-        """How many models a process of this one holds, where there are enough of them."""
-        return self._per_process if may_share(load) and identity(load) not in self._culprits else 1
+    def may_share(self, load: Load) -> bool:
+        """Whether a model would be put beside others."""
+        return self._per_process > 1 and may_share(load) and identity(load) not in self._culprits
+
+    def sharers(self, *, is_in: bool) -> float:
+        """How many models share a process, so that their parts make the whole; with one more that may share, if it is not in yet.
+
+        An empty process counts, too: it is there. Where another one is needed for it, that is all its own at first.
+        """
+        members = sum(len(each.members) for each in self._shared)
+        if not self._shared or (not is_in and not self._with_room()):
+            return 1.0
+        return max(1, members if is_in else members + 1) / len(self._shared)
 
     def private_bytes(self, pids: Iterable[int]) -> int:
         """Private bytes of one model's processes; of a shared one its part."""

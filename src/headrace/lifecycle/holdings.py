@@ -30,7 +30,7 @@ class Known:
         file_bytes: of its artifact, with weights kept beside it.
         workers, instances: processes, and sessions in each.
         is_there: it is in memory, and not only on its way.
-        sharers: models that share a process.
+        sharers: models that share a process, on average.
         cost, rows: of the largest batch that is run.
         used: private bytes its workers have had at most since it is in memory, as seen; 0 before.
     """
@@ -42,7 +42,7 @@ class Known:
     cost: int
     rows: int
     used: int = 0
-    sharers: int = 1
+    sharers: float = 1.0
     is_there: bool = True
 
     @property
@@ -51,7 +51,7 @@ class Known:
         footprint = self.footprint
         if footprint is None:
             return self.used or estimate(self)
-        return self.workers * (footprint.context // self.sharers + footprint.weights)
+        return self.workers * (round(footprint.context / self.sharers) + footprint.weights)
 
 
 def holding(known: Known, allowed: int, *, keeps: bool) -> Holding:
@@ -84,7 +84,7 @@ def run_bytes(known: Known, allowed: int) -> int:
 
 def estimate(known: Known) -> int:
     """Bytes of all its workers, by the size of its files."""
-    return known.workers * (CONTEXT // known.sharers + round(OF_FILES * known.file_bytes) + ON_TOP)
+    return known.workers * (round(CONTEXT / known.sharers) + round(OF_FILES * known.file_bytes) + ON_TOP)
 
 
 def allowed_run(budget: int, resident: int, own: int, slots: int) -> int:

@@ -354,10 +354,16 @@ class ModelVersion:
         """Processes that serve it, or would."""
         return len(self._seats) + (0 if self.transforms is None else self.transforms.worker_count)
 
+    @property
+    def sharers(self) -> float:
+        """Models that share a worker process with it on average, or would: as of Workers."""
+        workers = self._workers()
+        is_shared = any(each.is_shared for each in workers) if workers else self._may_share
+        return self._hiring.sharers(is_in=bool(workers)) if is_shared else 1.0
+
     @cached_property
-    def sharers(self) -> int:
-        """Models that share a worker process with it, itself counted."""
-        return self._hiring.sharers(self.order())
+    def _may_share(self) -> bool:
+        return self._hiring.may_share(self.order())
 
     @property
     def instance_count(self) -> int:
