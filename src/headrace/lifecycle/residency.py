@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 from headrace.byte_sizes import in_words
 from headrace.config import Settings
