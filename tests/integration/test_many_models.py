@@ -1,5 +1,6 @@
 """More models than there is memory for: who is asked for comes in, nobody is lost, and memory is given back."""
 
+import gzip
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -127,6 +128,27 @@ def test_a_skill_that_is_not_to_be_preloaded_is_loaded_for_its_first_caller(
     answer = wire.request("POST", f"/v1/skills/never{query}", dumps({"x": [1, 2]}))
     assert answer.status == 200, answer.raw
     assert answer.json()["answer"]["y"] == [factor, 2 * factor]
+
+
+def test_a_lower_version_in_memory_does_not_answer_for_a_higher_one_that_never_was(tmp_path: Path) -> None:
+    for number in (1, 2, 10):
+        graphs.times(tmp_path / "models" / "times" / str(number) / "model.onnx", number)
+    (tmp_path / "models" / "times" / "11").mkdir()
+    (tmp_path / "models" / "times" / "11" / "model.onnx").write_bytes(b"no model")
+    graphs.times(tmp_path / "models" / "another.onnx", 5.0)
+    with (
+        run_server(
+            [tmp_path / "models"], profile_dir=tmp_path / "p", memory_budget=100 << 20, deadline_s=60.0
+        ) as running,
+        Wire(running.host, running.port) as wire,
+    ):
+        assert absent(running) == ["times"] * 4
+        assert ask(wire, "times/versions/1") == 1.0
+        assert ask(wire, "times") == 10.0, "11 was tried, and cannot be loaded"
+        body = gzip.compress(dumps({"inputs": [tensor("x", "FP32", [1, 2], [1, 1])]}))
+        assert ask(wire, "times/versions/1") == 1.0
+        wire.send(message("POST", "/v2/models/times/infer", body, {"content-encoding": "gzip"}))
+        assert wire.receive().json()["model_version"] == "10"
 
 
 def test_who_cannot_wait_is_told_how_long_it_takes_and_has_it_brought_in(

@@ -15,7 +15,7 @@ from headrace.events import Degraded
 from headrace.frontends.desk import Codec, Desk, Route, milliseconds
 from headrace.frontends.headers import Wishes
 from headrace.frontends.responses import unexpected
-from headrace.lifecycle.catalog import Catalog
+from headrace.lifecycle.catalog import Catalog, highest
 from headrace.lifecycle.version import ModelVersion
 from headrace.messages import InferRequest
 from headrace.model_config import FallbackStep
@@ -234,7 +234,9 @@ def whose(version: ModelVersion) -> str:
 def version_asked(catalog: Catalog, route: Route) -> ModelVersion | None:
     """What a request that nothing can answer now asked for, if it is there."""
     versions = catalog.loaded(route.model)
-    return next((each for each in reversed(versions) if route.version in {None, each.source.version}), None)
+    if route.version is not None:
+        return next((each for each in versions if each.source.version == route.version), None)
+    return highest(versions) if versions else None
 
 
 def has_chain(version: ModelVersion | None) -> bool:

@@ -6,7 +6,7 @@ what it was given and ends. A copy that cannot be loaded changes nothing but the
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -206,7 +206,7 @@ class Catalog:
         return list(versions.values())
 
     def find(self, name: str, version: str | None) -> ModelVersion:
-        """The version a request means: the one it names, or the highest that is ready.
+        """The version a request means: the one it names, or the highest that is ready or comes when it is asked for.
 
         Raises:
             NotFound: there is no such model or version, or it is unloaded.
@@ -225,9 +225,7 @@ class Catalog:
             if found is None:
                 raise UnknownVersion(name, version)
         else:
-            found = next((each for each in reversed(versions.values()) if each.accepts), None)
-            if found is None:
-                found = next(reversed(versions.values()))
+            found = highest(list(versions.values()))
         if not found.accepts:
             raise found.not_ready(found.reason)
         self._found[name, version] = found
@@ -410,6 +408,11 @@ class Catalog:
 
     def _settle(self) -> None:
         self._was_ready = self._was_ready or self._is_settled()
+
+
+def highest(versions: Sequence[ModelVersion]) -> ModelVersion:
+    """Of a model's versions, in order and at least one: the last that answers or comes when it is asked for, else the last."""
+    return next((each for each in reversed(versions) if each.accepts or each.can_come), versions[-1])
 
 
 def in_order(number: str) -> tuple[Any, ...]:

@@ -210,6 +210,11 @@ class ModelVersion:
         is_coming = self.is_on_demand and self.state in {VersionState.ABSENT, VersionState.LOADING}
         return is_coming or self.state is VersionState.READY
 
+    @property
+    def can_come(self) -> bool:
+        """It is within reach, and as far as is known there can be room for it."""
+        return self.is_within_reach and not self.no_room
+
     def snapshot(self) -> VersionSnapshot:
         beside = None if self.transforms is None else self.transforms.snapshot()
         crash = self._crash
