@@ -239,6 +239,26 @@ def version_asked(catalog: Catalog, route: Route) -> ModelVersion | None:
     return highest(versions) if versions else None
 
 
+def awaited(desk: Desk, asked: ModelVersion, *, falls_back: bool) -> ModelVersion | None:
+    """Who is to come into memory for a request that `asked` cannot answer now, and that nobody can decode yet.
+
+    Where something else answers now nobody need wait: None. Where that has to come too, what was asked for goes before it.
+
+    Args:
+        desk: of the request.
+        asked: that it is for.
+        falls_back: something less will do.
+    """
+    fallback = asked.source.config.fallback
+    steps = fallback.chain if falls_back and "loading" in fallback.on else ()
+    named = [Route(f"{asked.source.name}.{each.variant}", None) for each in steps if each.variant]
+    others = [each for each in (version_asked(desk.catalog, route) for route in named) if each is not None]
+    if any(each.static for each in steps) or any(each.accepts for each in others):
+        return None
+    to_come = (each for each in (asked, *others) if desk.lobby.takes(each) and each.can_come)
+    return next(to_come, asked if desk.lobby.takes(asked) else None)
+
+
 def has_chain(version: ModelVersion | None) -> bool:
     """Whether something else may answer in its place."""
     return version is not None and bool(version.source.config.fallback.chain)

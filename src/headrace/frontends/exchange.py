@@ -13,7 +13,7 @@ from headrace.batching.ticket import Ticket
 from headrace.errors import BodiesFull, HeadraceError, InvalidRequest, NotReady
 from headrace.events import RequestsFailed
 from headrace.frontends.body_chain import BodyChain
-from headrace.frontends.chain import Mark, has_chain, version_asked
+from headrace.frontends.chain import Mark, awaited, has_chain, version_asked
 from headrace.frontends.desk import Codec, Desk, Route, note_error
 from headrace.frontends.headers import NO_WISHES, Wishes
 from headrace.frontends.lobby import Guest
@@ -181,6 +181,11 @@ class Exchange(ABC):
         return self.desk.catalog.find(route.model, route.version)
 
     @property
+    def takes_less(self) -> bool:
+        """Something else than what was asked for may answer, where there is a chain."""
+        return True
+
+    @property
     def has_waited(self) -> bool:
         """Its model had to come into memory first: what the skill promises is not for that."""
         return self._guest is not None
@@ -188,15 +193,17 @@ class Exchange(ABC):
     def waits_undecoded(self, asked: ModelVersion | None, go_on: Callable[[], None]) -> bool:
         """Wait for what was never in memory before, if that is why nothing can answer; True if so, or if it was refused."""
         desk = self.desk
-        if asked is None or not desk.lobby.takes(asked):
+        if asked is None:
             return False
-        if has_chain(asked):
-            desk.catalog.residency.missed(asked)
+        coming = awaited(desk, asked, falls_back=self.takes_less)
+        if coming is None:
+            if desk.lobby.takes(asked):
+                desk.catalog.residency.missed(asked)
             return False
         allowed_s = best_terms(asked.source.config, desk.deadline_s, self.wishes.timeout_s).allowed_s
         if self.record is not None:
-            self.record.note(desk.clock(), "waits", model=asked.source.name, reason=asked.reason or None)
-        self._guest = desk.lobby.wait(asked, self.started + allowed_s, go_on, self.fail)
+            self.record.note(desk.clock(), "waits", model=coming.source.name, reason=coming.reason or None)
+        self._guest = desk.lobby.wait(coming, self.started + allowed_s, go_on, self.fail)
         return True
 
     def submit(self, version: ModelVersion, body: bytes, header_length: int | None) -> None:

@@ -102,9 +102,13 @@ class SkillExchange(AsgiExchange):
         except Exception as exc:  # noqa: BLE001 - as in begin
             self.fail(unexpected(exc, self.wishes.request_id))
 
-    def _falls_back(self, version: ModelVersion) -> bool:
+    @property
+    def takes_less(self) -> bool:
         """Whoever asks for a variant by its name wants that one."""
-        return self._variant is None and has_chain(version)
+        return self._variant is None
+
+    def _falls_back(self, version: ModelVersion) -> bool:
+        return self.takes_less and has_chain(version)
 
     def _take(self, content: Body) -> None:
         self._is_many = content.is_many
