@@ -140,6 +140,16 @@ async def test_of_whom_nobody_measured_what_was_seen_counts_when_memory_gets_sho
     assert world.reserved == before
 
 
+async def test_who_comes_gives_way_to_those_that_serve_and_to_nobody_where_none_does() -> None:
+    world = World(300)
+    for name in "ab":
+        world.version(name, Residence(is_preloaded=False))
+    world.start()
+    await world.ask("a")
+    await world.ask("b")
+    assert [each.is_hurried for each in world.versions.values()] == [True, False]
+
+
 async def test_room_is_taken_only_when_those_that_leave_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(195)
     three(world)

@@ -338,6 +338,8 @@ class Residency:
         self._last_load = self._clock()
         if stay.version.state is VersionState.ABSENT:
             stay.version.bring_in()
+            if not any(each.version.state is VersionState.READY for each in self._stays.values()):
+                stay.version.hurry()  # there is nobody here for it to give way to
         else:
             stay.version.start()
         return True
