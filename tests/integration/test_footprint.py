@@ -8,6 +8,7 @@ from headrace.backends.base import giving_back
 from headrace.backends.onnx import OnnxBackend
 from headrace.execution.linux import trim_heap
 from headrace.execution.process_memory import private_bytes
+from headrace.lifecycle import residency
 from headrace.model_config import ModelConfig
 from headrace.testing import run_server
 from tests.integration.packages import model_file
@@ -21,7 +22,8 @@ def version_of(server):
     return next(iter(server.server.catalog))
 
 
-def test_a_footprint_is_measured_once_and_kept(tmp_path):
+def test_a_footprint_is_measured_once_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(residency, "QUIET_S", 0.0)
     settings = {"profile_dir": tmp_path / "profiles", "max_rows": 4}
     with run_server([model_file("magika")], **settings) as server:
         version = version_of(server)
