@@ -8,6 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from headrace.cli.main import main
+from headrace.lifecycle import residency
+from headrace.lifecycle.version import ModelVersion
 from tests.integration import graphs
 
 pytestmark = pytest.mark.integration
@@ -40,6 +42,17 @@ def test_shows_what_answers_where_a_skill_cannot(tmp_path, profiles):
     assert "falls back   whatever the reason: its answer of up to 30 s ago" in result.stdout
     (found,) = run_json(profiles, tmp_path).values()
     assert found["fallback"]["chain"] == [{"variant": "", "stale_s": 30.0, "static": ""}]
+
+
+def test_what_models_take_of_memory_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(residency, "QUIET_S", 0.0)
+    monkeypatch.setattr(residency, "LOOK_EVERY_S", 0.0)
+    measured = []
+    monkeypatch.setattr(ModelVersion, "measure", lambda *_: measured.append(_))
+    (tmp_path / "quick.fake").write_text("{}")
+    (tmp_path / "slow.fake").write_text('{"load_seconds": 0.5}')
+    assert run(tmp_path / "profiles", tmp_path).exit_code == 0
+    assert measured == []
 
 
 def test_says_why_a_model_is_not_batched(tmp_path, profiles):

@@ -29,9 +29,11 @@ Found = dict[str, Any]
 async def survey(settings: Settings, sources: Iterable[Source]) -> list[Found]:
     """What was found out of each version, in JSON's types. Where there is no memory for all at once they are loaded in turn.
 
-    Its processes have ended when this returns or is cancelled.
+    Its processes have ended when this returns or is cancelled. What models take of memory is a server's to find out, in quiet
+    moments: here it would be waited for.
     """
     allow_open_files()
+    settings = settings.model_copy(update={"measure_memory": False})
     catalog = Catalog(settings, time.perf_counter, lambda _: None)
     progress = Progress()
     found: dict[ModelVersion, Found] = {}
