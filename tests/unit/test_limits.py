@@ -58,6 +58,14 @@ def test_a_bounded_process_is_refused_what_is_too_much_and_lives_on(child):
     assert take(child, SLACK_BYTES) == "taken"
 
 
+def test_an_arena_that_has_to_grow_gets_its_next_region_whole(child):
+    # As doubling goes: a first region, of which runs touch a part; then one of as much again and a first one.
+    touched, untouched, first = 200 * MIB, 312 * MIB, 512 * MIB
+    assert bound(child.pid, data_of(child.pid), footprint(data=untouched), touched)
+    assert take(child, first) == "taken"
+    assert take(child, first + touched + untouched + first // 32) == "taken"
+
+
 def test_a_bound_can_be_moved_up_again(child):
     limit_data(child.pid, data_of(child.pid) + 10 * MIB)
     assert take(child, 50 * MIB) == "refused"

@@ -65,7 +65,7 @@ SAYS_NO_MEMORY = (
 """Onnxruntime has no error of its own for it."""
 DOUBLES, USUAL = 0, -1
 """Of an arena's settings: how it grows, and what onnxruntime takes where nothing is said."""
-REGION_BYTES = 256 << 20
+REGION_BYTES = 512 << 20
 """Of address space, by which the arena grows at first; 1/32 of it is what the arena keeps of a region, and takes memory."""
 ONNX_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16, without importing onnx
 

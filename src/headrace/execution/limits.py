@@ -13,9 +13,11 @@ from headrace.execution.process_memory import status_of
 
 WORKER_SCORE, PROBE_SCORE = 500, 800
 """Of 1000, on top of the part of the machine's memory that they have: who has to go first where there is none left."""
-SLACK_BYTES, OF_RUNS = 256 << 20, 1.5
+SLACK_BYTES, OF_RUNS = 576 << 20, 2
 """A worker may take so much, and so many times what its runs are known to take, on top of what it has when it is ready: it is
-to hold one that goes wrong, not one that is a little off."""
+to hold one that goes wrong, not one that is a little off. Of address space: an arena that grows asks for one region more, of
+as much as it has and a first one, and its bookkeeping. Where that does not fit whole, onnxruntime takes a smaller one, and
+loses it for good if what is left is too little to keep book of it."""
 OF_BOUND = 1.25
 """Its control group may take so many times that, and SLACK_BYTES: what its address space does not bound, as shared memory, the
 kernel's own of it, and processes that it starts."""
@@ -71,7 +73,7 @@ def bound(pid: int, ready_bytes: int, footprint: Footprint, runs_bytes: int) -> 
     """
     if not footprint.peaks or not ready_bytes:
         return None
-    data = ready_bytes + footprint.data + round(OF_RUNS * runs_bytes) + SLACK_BYTES
+    data = ready_bytes + OF_RUNS * (footprint.data + runs_bytes) + SLACK_BYTES
     return data if limit_data(pid, data) else None
 
 

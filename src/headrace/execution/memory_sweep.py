@@ -38,9 +38,10 @@ LEAST_ROWS = 8
 """So many are tried even where more rows bring nothing: a line needs a few points."""
 SMALLER = (0.75, 0.625, 0.875)
 """Of a size, run beside it."""
-SLACK = 320 << 20
-"""Address space beyond the limit: an arena asks for a large region, of which it touches little. Runs that are not thought to
-fit are not tried at all; this bounds those of which that was wrong."""
+SLACK = 576 << 20
+"""Address space beyond the limit, and beyond as much again as there is up to it: an arena asks for a large region, of which it
+touches little, and loses what it gets if that is less. Runs that are not thought to fit are not tried at all; this bounds
+those of which that was wrong."""
 
 
 @dataclass(slots=True)
@@ -165,8 +166,8 @@ class MemorySweep:
             yield
             return
         before = resource.getrlimit(resource.RLIMIT_DATA)
-        room = private_address_space() + max(0, self._limit - private_bytes(getpid()))
-        room += SLACK
+        more = max(0, self._limit - private_bytes(getpid()))
+        room = private_address_space() + 2 * more + SLACK
         hard = before[1]
         resource.setrlimit(resource.RLIMIT_DATA, (room if hard < 0 else min(room, hard), hard))
         try:

@@ -17,7 +17,7 @@ from headrace.execution.linux import usable_cores
 from headrace.execution.wire import Load, Profile
 from headrace.transforms.kinds import fingerprint
 
-FORMAT = 2
+FORMAT = 3
 """Raised when a profile means something else than before."""
 CHUNK = 1 << 20
 HASH_BYTES = 16
