@@ -1,5 +1,6 @@
 """More models than there is memory for: who is asked for comes in, nobody is lost, and memory is given back."""
 
+import asyncio
 import gzip
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from headrace.lifecycle.state import VersionState
+from headrace.lifecycle.version import ModelVersion
 from headrace.testing import RunningServer, run_server
 from tests.integration import graphs
 from tests.integration.process import eventually, is_running
@@ -221,6 +223,47 @@ def test_loading_by_name_brings_it_in_and_unloading_keeps_it_out(crowded: Runnin
     wire.send(request(name))
     assert wire.receive().status in {400, 404}
     eventually(lambda: reserved(crowded) <= ROOM, "it holds nothing")
+
+
+def test_who_is_loaded_by_name_and_left_again_at_once_was_loaded(
+    crowded: RunningServer, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = absent(crowded)[-1]
+    residency = crowded.server.catalog.residency
+    changed = residency.changed
+
+    def leave_again(version: ModelVersion) -> None:
+        changed(version)
+        stay = residency._stays[version]
+        if version.source.name == last and version.state is VersionState.READY:
+            asyncio.get_running_loop().call_soon(residency._send_away, stay, "another came in its place")
+
+    monkeypatch.setattr(residency, "changed", leave_again)
+    answer = wire.request("POST", f"/v2/repository/models/{last}/load", b"{}")
+    assert answer.status == 200, answer.raw
+    assert last in absent(crowded)
+
+
+def test_strictly_ready_is_also_who_brings_a_model_in(tmp_path: Path) -> None:
+    (tmp_path / "slow.fake").write_text('{"load_seconds": 600}')
+    (tmp_path / "quick.fake").write_text("{}")
+    with (
+        run_server(
+            [tmp_path],
+            profile_dir=tmp_path / "p",
+            memory_budget=100 << 20,
+            strict_readiness=True,
+            watch=False,
+        ) as running,
+        Wire(running.host, running.port) as wire,
+        Wire(running.host, running.port) as other,
+    ):
+        assert absent(running) == ["slow"]
+        body = dumps({"inputs": [tensor("x", "FP32", [1, 4], [1, 2, 3, 4])]})
+        other.send(message("POST", "/v2/models/slow/infer", body))
+        slow = running.server.catalog.loaded("slow")[0]
+        eventually(lambda: slow.state is VersionState.LOADING, "it is being loaded")
+        assert wire.get("/v2/health/ready").status == 200
 
 
 def test_an_absent_model_whose_file_changes_answers_by_the_new_one(tmp_path: Path) -> None:

@@ -244,8 +244,7 @@ class Catalog:
         if self.is_exiting:
             return False
         if self._settings.strict_readiness:
-            served = {VersionState.READY, VersionState.ABSENT}
-            return not self.waits_for and all(version.state in served for version in self)
+            return not self.waits_for and all(version.is_within_reach for version in self)
         return self._was_ready or self._is_settled()
 
     def watch(self) -> None:

@@ -211,6 +211,12 @@ class ModelVersion:
         return is_coming or self.state is VersionState.READY
 
     @property
+    def has_failed(self) -> bool:
+        """It cannot be loaded, or there is no room for it. Who left again once it was loaded has not failed."""
+        is_without_room = self.state is VersionState.ABSENT and bool(self.no_room)
+        return self.state is VersionState.UNAVAILABLE or is_without_room
+
+    @property
     def can_come(self) -> bool:
         """It is within reach, and as far as is known there can be room for it."""
         return self.is_within_reach and not self.no_room

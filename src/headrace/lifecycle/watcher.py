@@ -122,8 +122,7 @@ class Watcher:
                     versions = [self._catalog.put(each, is_on_disk=False) for each in founds]
                     self._catalog.set_aside(on_disk)
             await self._settled(versions)
-            failures = {VersionState.UNAVAILABLE, VersionState.ABSENT}
-            failed = [each for each in versions if each.state in failures]
+            failed = [each for each in versions if each.has_failed]
             if failed:
                 reasons = "; ".join(f"version {each.source.version}: {each.reason}" for each in failed)
                 raise LoadFailed(f"failed to load '{name}', {reasons}")
