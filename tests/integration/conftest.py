@@ -45,7 +45,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(models: Path, profiles: Path) -> Iterator[RunningServer]:
     """The small models, served."""
-    with run_server([models], profile_dir=profiles) as running:
+    with run_server([models], profile_dir=profiles, measure_memory=False) as running:
         yield running
 
 
@@ -55,7 +55,7 @@ def real(profiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
     folder = tmp_path_factory.mktemp("real")
     for name in packages.MODELS:
         (folder / f"{name}.onnx").symlink_to(packages.model_file(name))
-    with run_server([folder], profile_dir=profiles, deadline_s=60.0) as running:
+    with run_server([folder], profile_dir=profiles, deadline_s=60.0, measure_memory=False) as running:
         yield running
 
 

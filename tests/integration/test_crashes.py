@@ -18,7 +18,7 @@ from headrace.lifecycle import version
 from headrace.lifecycle.crash import Crash
 from headrace.lifecycle.version import ModelVersion
 from headrace.testing import RunningServer, fault, run_server
-from tests.integration.process import eventually, is_running
+from tests.integration.process import PATIENCE_S, eventually, is_running
 from tests.integration.wire import Answer, Wire, tensor
 
 pytestmark = pytest.mark.integration
@@ -133,7 +133,7 @@ def test_a_load_that_hangs_is_ended_where_the_last_one_went_well(
 def test_a_worker_that_is_stopped_is_ended_like_one_that_hangs(
     tmp_path: Path, switch: Path, profiles: Path
 ) -> None:
-    with told(tmp_path, switch, profiles) as server:
+    with told(tmp_path, switch, profiles, deadline_s=PATIENCE_S) as server:
         stopped = worker_of(server)
         os.kill(stopped, signal.SIGSTOP)
         assert ask(server).status == 200  # from the next one
@@ -155,7 +155,7 @@ def test_a_worker_that_is_stopped_when_it_has_answered_costs_nobody_an_answer(
 ) -> None:
     with (
         fault(Step.REPLIED, FaultKind.STOP, model="told") as befell,
-        told(tmp_path, switch, profiles) as server,
+        told(tmp_path, switch, profiles, deadline_s=PATIENCE_S) as server,
     ):
         assert ask(server).status == 200
         eventually(lambda: befell.has_happened, "it happened")

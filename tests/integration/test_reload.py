@@ -18,7 +18,7 @@ from headrace.lifecycle.catalog import REFUSED
 from headrace.repository.scan import Scan, scan
 from headrace.testing import RunningServer, run_server
 from tests.integration import graphs
-from tests.integration.process import children, descriptors, eventually, is_running, serving
+from tests.integration.process import PATIENCE_S, children, descriptors, eventually, is_running, serving
 from tests.integration.wire import Answer, Wire, dumps, message, tensor
 
 pytestmark = pytest.mark.integration
@@ -243,12 +243,17 @@ def test_a_copy_that_hangs_or_dies_while_it_loads_leaves_the_old_one_be(
 ) -> None:
     script = tmp_path / "fake.fake"
     script.write_text("{}")
-    settings = {"profile_dir": profiles, "watch_s": LOOK_S, "load_timeout_s": 4}
-    with run_server([tmp_path], **settings) as server, Wire(server.host, server.port) as wire:
-        for bad, reason in (
-            ('{"load_seconds": 60}', "did not load within"),
-            ('{"load_dies": true}', "SIGSEGV"),
+    with (
+        run_server([tmp_path], profile_dir=profiles, watch_s=LOOK_S) as server,
+        Wire(server.host, server.port) as wire,
+    ):
+        catalog = server.server.catalog
+        usual = catalog._settings
+        for bad, timeout_s, reason in (
+            ('{"load_seconds": 60}', 1.0, "did not load within"),
+            ('{"load_dies": true}', PATIENCE_S, "SIGSEGV"),
         ):
+            catalog._settings = usual.model_copy(update={"load_timeout_s": timeout_s})
             script.write_text(bad)
             eventually(lambda why=reason: why in entry_of(server, "fake")["reason"], reason)  # type: ignore[misc]
             assert entry_of(server, "fake")["state"] == "READY"
