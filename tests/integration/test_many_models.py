@@ -148,6 +148,7 @@ def test_a_lower_version_in_memory_does_not_answer_for_a_higher_one_that_never_w
         assert absent(running) == ["times"] * 4
         assert ask(wire, "times/versions/1") == 1.0
         assert ask(wire, "times") == 10.0, "11 was tried, and cannot be loaded"
+        assert wire.get("/v2/models/times").json()["versions"] == ["1", "2", "10"]
         body = gzip.compress(dumps({"inputs": [tensor("x", "FP32", [1, 2], [1, 1])]}))
         assert ask(wire, "times/versions/1") == 1.0
         wire.send(message("POST", "/v2/models/times/infer", body, {"content-encoding": "gzip"}))

@@ -23,7 +23,6 @@ from headrace.frontends.load_api import LoadApi
 from headrace.frontends.operator import OperatorApi
 from headrace.frontends.routes import get, request_id_of, respond
 from headrace.frontends.skills import SkillsFirst, skill_routes
-from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.version import ModelVersion
 from headrace.lifecycle.watcher import Watcher
 from headrace.protocol import metadata
@@ -117,7 +116,7 @@ class Rest:
         names = [
             each.source.version
             for each in self._catalog.versions(version.source.name)
-            if each.state is VersionState.READY
+            if each.is_within_reach
         ]
         return respond(metadata.model_metadata(self._desk.codec(version).entry.spec, names))
 
