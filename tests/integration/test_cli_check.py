@@ -220,6 +220,12 @@ def test_what_is_kept_in_memory_is_a_model_that_is_there(tmp_path, option):
     assert f"{option} is given for oris, and the models are iris, n, o, plain, tf" in result.stderr
 
 
+def test_of_many_models_the_first_are_listed(tmp_path):
+    result = run(lay_out(tmp_path, {f"m{at:02}.onnx": None for at in range(25)}), "--pin", "zzz")
+    assert result.exit_code == 1
+    assert result.stderr.strip().endswith("m18, m19 and 5 more")
+
+
 def test_shows_what_is_kept_in_memory(tmp_path):
     lay_out(
         tmp_path, {"a.onnx": None, "b/skill.yaml": f"{SKILL}memory: {{idle: 10m}}\n", "b/model.onnx": None}

@@ -133,6 +133,7 @@ def test_a_plot_has_the_limits_and_the_point(folder, tmp_path):
         (["--latency-p99-ms", "5"], "go with --profile NAME"),
         (["--profile", "plain", "--plot", "a.pdf"], "does not end in .svg"),
         (["--profile", "plain", "--profile", "mood", "--plot", "a.svg"], "--plot draws one model"),
+        (["--profile", "plain", "--memory"], "give one of them"),
         (["--profile", "plain", "--url", "http://127.0.0.1:1"], "give PATHS, and no --url"),
         (["--profile", "plain", "--plot", "/nowhere/a.svg"], "/nowhere/a.svg cannot be written"),
     ],

@@ -78,7 +78,7 @@ def command(
 
     from headrace.cli.tree import print_tree, print_versions
 
-    if show_profile(paths, url, options, as_json=as_json):
+    if show_profile(paths, url, options, is_memory=is_memory, as_json=as_json):
         return
     if is_memory:
         show_memory(paths, url, options, as_json=as_json)
@@ -95,7 +95,9 @@ def command(
         raise SystemExit(1)
 
 
-def show_profile(paths: tuple[Path, ...], url: str | None, options: dict[str, Any], *, as_json: bool) -> bool:
+def show_profile(
+    paths: tuple[Path, ...], url: str | None, options: dict[str, Any], *, is_memory: bool, as_json: bool
+) -> bool:
     """Show the golden point of each model that one is asked of; False, and nothing is done, if none is. Takes its own options out.
 
     Raises:
@@ -108,6 +110,8 @@ def show_profile(paths: tuple[Path, ...], url: str | None, options: dict[str, An
         if asked != Asked((), None, is_again=False, plot=None):
             raise click.UsageError("--latency-p99-ms, --again and --plot go with --profile NAME")
         return False
+    if is_memory:
+        raise click.UsageError("--profile and --memory are two different looks: give one of them")
     if url is not None:
         raise click.UsageError("--profile measures on this machine: give PATHS, and no --url")
     if not paths:

@@ -112,11 +112,13 @@ def chosen(sources: Sequence[Source], names: Sequence[str]) -> list[Source]:
     Raises:
         click.ClickException: there is none of that name, or something is wrong with it.
     """
+    from headrace.repository.find import listed
+
     newest = {source.name: source for source in sources}
     for name in names:
         if name not in newest:
             close = get_close_matches(name, newest, 1)
-            there = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(newest))}"
+            there = f"did you mean {close[0]}?" if close else f"there are {listed(newest)}"
             raise click.ClickException(f"no model at these paths is named '{name}': {there}")
         if problem := newest[name].problem:
             raise click.ClickException(f"model '{name}': {problem}")

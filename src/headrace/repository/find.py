@@ -29,6 +29,8 @@ MODEL_LEVELS = 2
 """A model's folder may lie so far below a given path: a repository, or a folder of repositories."""
 SETTINGS_LEVELS = 6
 """MLServer's settings may lie so far below it; deeper trees are something else given by mistake."""
+MOST_LISTED = 20
+"""Names of models in a sentence."""
 
 READERS: dict[str, tuple[str, Callable[[Path], list[Source]]]] = {
     "skill.yaml": ("skill", skill.read),
@@ -99,9 +101,14 @@ def refuse_unknown(settings: Settings, known: set[str]) -> None:
         ("--preload is given", settings.preload),
     ):
         if unknown := sorted(set(names) - known):
-            raise ConfigurationError(
-                f"{what} for {', '.join(unknown)}, and the models are {', '.join(sorted(known))}"
-            )
+            raise ConfigurationError(f"{what} for {', '.join(unknown)}, and the models are {listed(known)}")
+
+
+def listed(names: Iterable[str]) -> str:
+    """For people, who do not read hundreds."""
+    first = sorted(names)
+    more = len(first) - MOST_LISTED
+    return ", ".join(first[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def merged(name: str, places: dict[Path, list[Source]]) -> list[Source]:
