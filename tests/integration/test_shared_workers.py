@@ -114,6 +114,12 @@ def test_the_process_says_what_it_serves(ten: RunningServer) -> None:
     assert sorted(shared.labels) == [f"m{at}/1" for at in range(MODELS)]
 
 
+def test_no_runtime_keeps_a_book_of_its_use(ten: RunningServer) -> None:
+    for pid in set(pids_of(ten).values()):
+        opened = [str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()]
+        assert not [each for each in opened if ".onnxruntime" in each]
+
+
 def test_models_that_come_and_go_leave_nothing_in_a_process_that_stays(ten: RunningServer) -> None:
     pid = pids_of(ten)["m0"]
     held: list[tuple[int, int, int]] = []

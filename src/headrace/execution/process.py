@@ -20,6 +20,8 @@ from headrace.execution.worker_groups import WorkerGroup, WorkerGroups
 
 STDERR = 2
 """What a runtime prints is for the operator; our standard output is for answers."""
+ENVIRONMENT = {"ORT_DISABLE_TELEMETRY": "1"}
+"""Of workers, where ours says nothing else. Onnxruntime would have a thread and a database, and tell its makers of its use."""
 OWN, SHARED = "headrace.execution.worker", "headrace.execution.hosting"
 """What runs in a process of one model, and in one of several."""
 
@@ -200,6 +202,7 @@ def start(module: str, control: int, trace: int, more: Sequence[str]) -> subproc
     passed = [control, trace]
     process = subprocess.Popen(  # noqa: S603 - our own module, no input of anybody's
         [sys.executable, "-m", module, str(os.getpid()), *map(str, passed), *more],
+        env={**ENVIRONMENT, **os.environ},
         pass_fds=passed,
         stdin=subprocess.DEVNULL,
         stdout=STDERR,
