@@ -178,7 +178,9 @@ class Probe:
         """The outputs of one made-up row, or None (and a note) if the model takes none of them."""
         if not self._was_run:
             self._was_run = True
-            self._first = self._try_sizes()
+            first = self._try_sizes()
+            # In memory of our own: the runtime's could not be given back as long as they lie in it.
+            self._first = None if first is None else {name: array.copy() for name, array in first.items()}
         return self._first
 
     def _try_sizes(self) -> Arrays | None:
