@@ -149,8 +149,8 @@ class Pipeline:
         self._nearly_done: asyncio.TimerHandle | None = None
         self._suspect: Batch | None = None
         self.batches_done = self.requests_done = 0
-        # Memory is short: what a run took is given back after it.
-        self.gives_back = False
+        # Memory is short: what a run took is given back after it; and the model is to leave, so that what waits is not begun.
+        self.gives_back = self.is_paused = False
         # Whom to ask for another worker, where nothing less has helped against too little memory.
         self.on_exhausted: Callable[[Instance, str], None] = nobody_restarts
 
@@ -195,6 +195,11 @@ class Pipeline:
         if room != self._outlook.room:
             self._outlook.room = room
             self._learn()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing runs, nor is to be run once more; somebody may wait."""
+        return not (any(self._instances.batches()) or self._guard.waiting or self._relief.waiting)
 
     def force_breaker(self, state: BreakerState | None) -> None:
         """The operator's word: FORCED_OPEN, FORCED_CLOSED, or None for by itself again."""
@@ -271,6 +276,8 @@ class Pipeline:
 
     def _send_waiting(self) -> None:
         self._expire()
+        if self.is_paused:
+            return
         instances = self._instances
         for channel in instances:
             while channel.is_idle and self._queue.waiting and self._send_to(channel):
@@ -433,6 +440,8 @@ class Pipeline:
     def leave(self, return_s: float | None) -> None:
         """The model leaves memory, and nothing runs: what comes waits until it is back, which takes about so many seconds."""
         self._instances.leave(return_s)
+        self.is_paused = False
+        self.wake()  # who waits asks for it
 
     def come_after(self, seconds: float) -> None:
         """The model is to be loaded once others are, in about so many seconds."""

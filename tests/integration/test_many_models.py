@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -316,3 +317,36 @@ def test_a_model_nobody_asks_for_leaves_after_its_idle_time(tmp_path: Path) -> N
         eventually(lambda: not is_running(pid), "its process ends")
         eventually(lambda: reserved(running) == 0, "it holds nothing")
         assert ask(wire, "times") == 2.0
+
+
+def test_two_models_that_are_always_asked_for_take_turns_in_the_room_of_one(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / "models").mkdir(exist_ok=True)
+        (tmp_path / "models" / f"{name}.fake").write_text(f'{{"seconds": 0.02, "of": "{name}"}}')
+    with run_server(
+        [tmp_path / "models"], profile_dir=tmp_path / "p", memory_budget=100 << 20, deadline_s=60.0
+    ) as running:
+        both = threading.Barrier(4)
+        answers: dict[str, int] = {"one": 0, "two": 0}
+
+        def ask_on(name: str) -> None:
+            body = dumps({"inputs": [tensor("x", "FP32", [1, 4], [1] * 4)]})
+            both.wait()
+            with Wire(running.host, running.port) as own:
+                while min(answers.values()) < 3:
+                    own.send(message("POST", f"/v2/models/{name}/infer", body))
+                    assert own.receive().status == 200
+                    answers[name] += 1
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(ask_on, ("one", "two") * 2))
+
+
+def test_what_a_model_is_can_be_asked_before_it_was_ever_in_memory(
+    crowded: RunningServer, wire: Wire
+) -> None:
+    name = absent(crowded)[-1]
+    metadata = wire.get(f"/v2/models/{name}")
+    assert metadata.status == 200, metadata.raw
+    assert [each["name"] for each in metadata.json()["inputs"]] == ["x"]
+    assert wire.get(f"/v2/models/{absent(crowded)[0]}/config").status == 200

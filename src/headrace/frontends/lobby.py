@@ -90,6 +90,30 @@ class Lobby:
         guest.timer = asyncio.get_running_loop().call_later(allowed_s, be_late)
         return guest
 
+    async def come(self, version: ModelVersion, deadline: float) -> None:
+        """Have the version brought in, and wait until something has become of it.
+
+        Raises:
+            ModelAbsent: it takes too long.
+            NoRoom: there is none for it.
+        """
+        here: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def go_on() -> None:
+            if not here.done():
+                here.set_result(None)
+
+        def fail(error: HeadraceError) -> None:
+            if not here.done():
+                here.set_exception(error)
+
+        guest = self.wait(version, deadline, go_on, fail)
+        try:
+            await here
+        finally:
+            if guest is not None:
+                guest.leave()
+
     @property
     def is_waited_in(self) -> bool:
         """Somebody waits, for whatever."""

@@ -12,8 +12,9 @@ from starlette.routing import Route as StarletteRoute
 from starlette.types import Receive, Scope, Send
 
 from headrace import __version__
-from headrace.errors import HeadraceError, UnknownVersion
+from headrace.errors import HeadraceError, NotReady, UnknownVersion
 from headrace.frontends.asgi import AsgiExchange, receive_body, send_response
+from headrace.frontends.chain import version_asked
 from headrace.frontends.desk import Desk, Route
 from headrace.frontends.docs import Docs
 from headrace.frontends.explain import Explain
@@ -112,7 +113,7 @@ class Rest:
         return respond({"models": list(dict.fromkeys(each.source.name for each in self._catalog))})
 
     async def model_metadata(self, request: Request) -> StarletteResponse:
-        version = self._find(request)
+        version = await self._known(request)
         names = [
             each.source.version
             for each in self._catalog.versions(version.source.name)
@@ -128,7 +129,7 @@ class Rest:
         return respond({"name": name, "ready": is_ready}, 200 if is_ready else 503)
 
     async def model_config(self, request: Request) -> StarletteResponse:
-        version = self._find(request)
+        version = await self._known(request)
         spec, written = self._desk.codec(version).entry.spec, version.source.config.described
         return respond(metadata.model_config(spec, version.snapshot().instances, written))
 
@@ -148,8 +149,17 @@ class Rest:
             {"model_stats": [self._statistics(each.source.name, each.source.version) for each in versions]}
         )
 
-    def _find(self, request: Request) -> ModelVersion:
-        return self._catalog.find(*named(request))
+    async def _known(self, request: Request) -> ModelVersion:
+        """The version that is asked about; one that was never in memory comes for that."""
+        route, lobby = Route(*named(request)), self._desk.lobby
+        try:
+            return self._catalog.find(*route)
+        except NotReady:
+            asked = version_asked(self._catalog, route)
+            if asked is None or not lobby.takes(asked):
+                raise
+            await lobby.come(asked, self._desk.clock() + self._desk.deadline_s)
+            return self._catalog.find(*route)
 
     def _chosen(self, name: str, wanted: str | None) -> list[ModelVersion]:
         versions = self._catalog.versions(name)

@@ -89,6 +89,7 @@ class Residency:
         self._stays: dict[ModelVersion, Stay] = {}
         self._wanted: dict[Stay, Wanted] = {}
         self._again: asyncio.TimerHandle | None = None
+        self._to_pause: list[Stay] = []
         self._is_tight = False
         self._last_load = clock()
         self._next_look = clock()
@@ -244,6 +245,7 @@ class Residency:
         self._admit_pending = False
         for stay in list(self._stays.values()):
             stay.release_if_ended()
+        self._to_pause.clear()
         for stay in list(self._wanted):
             if stay.has_begun:
                 continue  # its last processes have not ended yet
@@ -251,6 +253,9 @@ class Residency:
             if loading >= self._slots or not self._make_room(stay):
                 break
             self._wanted.pop(stay, None)
+        for stay in self._stays.values():
+            if stay.is_paused != (stay in self._to_pause):
+                stay.pause(is_paused=not stay.is_paused)
         if self._wanted and self._again is None:
             # Who has something to do has not for long, and nobody says when.
             self._again = self._loop.call_later(AGAIN_S, self._look_again)
@@ -291,8 +296,14 @@ class Residency:
             return chosen
         if now - self._wanted[stay].since < PATIENCE_S:
             return []
-        idle = [each for each in everybody if each.can_leave]
-        return self._victims(stay, mine, there, idle, now)
+        if any(each.is_loading for each in chosen):
+            idle = [each for each in everybody if each.can_leave]
+            return self._victims(stay, mine, there, idle, now)
+        # One that somebody always asks for would never leave: what waits for it waits for its return then.
+        for each in chosen:
+            if each.is_paused or each.may_be_paused(now):
+                self._to_pause.append(each)
+        return []
 
     def _victims(
         self, stay: Stay, mine: Holding, there: list[Held], residents: list[Stay], now: float
@@ -321,9 +332,11 @@ class Residency:
             return
         needs = stay.cards.get(device, mine.total)
         held = sum(each.on(device) for each in pinned)
+        budget = self._books.sum_of(device)
+        taken, less = (f" pinned models hold {in_words(held)}:", ", or pin less") if held else ("", "")
         reason = (
-            f"it needs {in_words(needs)}, and of {self._books.sum_of(device)} pinned models hold {in_words(held)}: "
-            f"{in_words(lacking)} are lacking; raise --memory-budget, or pin less"
+            f"it needs {in_words(needs)}, and of {budget}{taken} {in_words(lacking)} are lacking; "
+            f"raise --memory-budget{less}"
         )
         self._wanted.pop(stay, None)
         stay.version.refuse_room(reason)

@@ -17,6 +17,8 @@ from headrace.lifecycle.version import ModelVersion
 
 UNKNOWN_LOAD_S = 1.0
 """In place of reload seconds where they were never measured."""
+LEAST_STAY_S, OF_LOAD = 1.0, 2.0
+"""Who always has something to do stays for so long, and so many times its load, before it makes way for one that is waited for."""
 NOTHING = Holding(0)
 
 
@@ -43,6 +45,7 @@ class Stay:
         self.reservation: Held | None = None
         self._measuring: Held | None = None
         self.cause = ""
+        self.is_paused = False
         self.since = inf
         self.used = self._most_used = 0
         self.evictions = 0
@@ -97,7 +100,19 @@ class Stay:
     @property
     def can_leave(self) -> bool:
         """It is there, nobody leases it, and it may go."""
-        return self.version.state is VersionState.READY and self.may_leave_soon and self.version.is_idle
+        if self.version.state is not VersionState.READY or not self.may_leave_soon:
+            return False
+        return self.version.is_quiet if self.is_paused else self.version.is_idle
+
+    def may_be_paused(self, now: float) -> bool:
+        """It has been there for long enough to make way though somebody always asks for it."""
+        least_s = max(LEAST_STAY_S, OF_LOAD * (self.version.reload_s or 0.0))
+        return self.version.state is VersionState.READY and now - self.since >= least_s
+
+    def pause(self, *, is_paused: bool) -> None:
+        """Have it begin nothing more, since it is to leave; or go on."""
+        self.is_paused = is_paused
+        self.version.pause(is_paused=is_paused)
 
     def loading_s(self, now: float) -> float:
         """Seconds since it was begun to load it."""
@@ -178,6 +193,7 @@ class Stay:
 
     def leave(self) -> None:
         """It is to go."""
+        self.is_paused = False
         self.evictions += 1
         self.since = inf
         self._most_used = 0

@@ -277,8 +277,8 @@ class ModelVersion:
                 linux.run_as_usual(worker.pid)
 
     def send_away(self, reason: str) -> None:
-        """Give its memory back; it is brought in when it is asked for. Only while it has nothing to do."""
-        assert self.is_idle, "what it has accepted is answered first"
+        """Give its memory back; it is brought in when it is asked for, or at once if somebody waits. Only while nothing runs."""
+        assert self.is_quiet, "what runs is answered first"
         self.is_on_demand = True
         self._move(VersionState.ABSENT, reason)
         self._save_profile()
@@ -410,6 +410,18 @@ class ModelVersion:
     def has_processes(self) -> bool:
         mine = bool(self._workers() or self._departing) or self._probe is not None
         return mine or (self.transforms is not None and self.transforms.has_processes)
+
+    def pause(self, *, is_paused: bool = True) -> None:
+        """Begin nothing more of what waits, since it is to leave; or go on."""
+        for stage in (self, self.transforms):
+            if stage is not None:
+                stage.pipeline.is_paused = is_paused
+                stage.pipeline.wake()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing runs, in any of its stages."""
+        return self.pipeline.is_quiet and (self.transforms is None or self.transforms.is_quiet)
 
     @property
     def is_idle(self) -> bool:
