@@ -16,12 +16,13 @@ from headrace.events import BudgetChanged, Event, RequestsAbsent, VersionEvicted
 from headrace.execution.aside import aside
 from headrace.execution.linux import usable_cores
 from headrace.execution.nvml import Gpu
+from headrace.lifecycle import overview
 from headrace.lifecycle.books import MAIN, Books, Held
 from headrace.lifecycle.budget import Budget
 from headrace.lifecycle.eviction import Candidate, Eviction
 from headrace.lifecycle.holdings import allowed_run, holding
-from headrace.lifecycle.ledger import Holding, Ledger, needed
-from headrace.lifecycle.memory_view import DeviceMemory, MemoryView, ModelMemory
+from headrace.lifecycle.ledger import Holding, needed
+from headrace.lifecycle.memory_view import MemoryView
 from headrace.lifecycle.state import VersionState
 from headrace.lifecycle.stay import UNKNOWN_LOAD_S, Stay
 from headrace.lifecycle.version import ModelVersion
@@ -195,14 +196,19 @@ class Residency:
 
     def view(self) -> MemoryView:
         """What is shown to people."""
-        now, budget, base = self._clock(), self._books.budget, self._resident()
+        now, base = self._clock(), self._resident()
+        models = [
+            overview.model(
+                stay,
+                stay.reservation.holding if stay.reservation else self._holding(stay, base),
+                self._eviction,
+                now,
+                gives_back=self._is_tight,
+            )
+            for stay in sorted(self._stays.values(), key=lambda each: each.key)
+        ]
         used = sum(stay.used for stay in self._stays.values())
-        devices = [shown(MAIN, budget, self._books.main, used)]
-        for name, (found, gpu) in self._books.card_budgets.items():
-            own = gpu.used - found.external if self._books.cards[name].reserved else 0
-            devices.append(shown(name, found, self._books.cards[name], max(0, own)))
-        stays = sorted(self._stays.values(), key=lambda each: each.key)
-        return MemoryView(tuple(devices), tuple(self._view_of(stay, base, now) for stay in stays))
+        return MemoryView(overview.devices(self._books, used), tuple(models))
 
     # Coming in.
 
@@ -483,48 +489,7 @@ class Residency:
         stay.measure(reservation, limit)
         return True
 
-    # What is shown.
-
-    def _view_of(self, stay: Stay, resident: int, now: float) -> ModelMemory:
-        held = stay.reservation.holding if stay.reservation else self._holding(stay, resident)
-        version = stay.version
-        return ModelMemory(
-            *stay.key,
-            MAIN,
-            version.state.value,
-            stay.is_pinned,
-            version.footprint is not None,
-            stay.reservation is not None and self._is_tight,
-            held.resident,
-            held.scratch,
-            stay.used,
-            stay.cap,
-            version.reload_s,
-            stay.idle_s(now) if stay.was_asked else None,
-            self._eviction.rate(stay.key, now),
-            self._eviction.priority(stay.candidate(), now) if stay.can_leave else None,
-            stay.evictions,
-            version.reason,
-        )
-
     def _later(self, work: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def shown(name: str, budget: Budget, ledger: Ledger, used: int) -> DeviceMemory:
-    """One device, for people."""
-    resident = sum(each.holding.resident for each in ledger)
-    return DeviceMemory(
-        name,
-        budget.total,
-        budget.reserve,
-        budget.external,
-        budget.budget,
-        budget.limit,
-        resident,
-        ledger.reserved - resident,
-        used,
-        ledger.slots,
-    )
