@@ -23,6 +23,12 @@ BUDGET = 500 * MIB
 
 
 @pytest.fixture(scope="module")
+def profiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its own: what others have measured of models of the same content would be told instead."""
+    return tmp_path_factory.mktemp("own profiles")
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One model that is pinned, and two skills that are not loaded before they are asked for; one leaves soon."""
     found = tmp_path_factory.mktemp("remembered")

@@ -55,7 +55,8 @@ def sharing(
     folder.mkdir()
     for name, script in scripts.items():
         (folder / f"{name}.fake").write_text(json.dumps(script))
-    with run_server([folder], profile_dir=profiles, sessions_per_worker=4, hang_floor_s=0.6) as server:
+    settings = {"sessions_per_worker": 4, "hang_floor_s": 0.6, "deadline_s": PATIENCE_S}
+    with run_server([folder], profile_dir=profiles, **settings) as server:
         yield server
 
 

@@ -7,7 +7,7 @@ INDEX_STATES = {"LOADING", "READY", "UNAVAILABLE", "UNLOADING"}
 
 def test_every_state_has_its_moves():
     assert set(MOVES) == set(VersionState)
-    assert {state.value for state in VersionState} - INDEX_STATES == {"RESTARTING"}
+    assert {state.value for state in VersionState} - INDEX_STATES == {"RESTARTING", "ABSENT"}
 
 
 @pytest.mark.parametrize("state", VersionState)
@@ -35,6 +35,10 @@ def test_no_state_follows_itself(state):
         ("RESTARTING", "READY", True),
         ("UNAVAILABLE", "READY", False),
         ("UNLOADING", "READY", False),
+        ("READY", "ABSENT", True),
+        ("ABSENT", "LOADING", True),
+        ("ABSENT", "READY", False),
+        ("UNAVAILABLE", "ABSENT", False),
         ("UNLOADING", "UNAVAILABLE", True),
     ],
 )
