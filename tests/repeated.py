@@ -124,6 +124,7 @@ async def tidy(path: Path, done: int, look: Look) -> None:
     for channel in path.channels:
         channel.given.clear()
         channel.begun.clear()
+        channel.gave_back.clear()
     look(done + AT_ONCE)
 
 
