@@ -36,7 +36,15 @@ class Group:
         return replace(launch, command=lambda port: [*enter, *launch.command(port)])
 
     def pids(self) -> list[int]:
-        return [int(each) for each in (self.folder / MEMBERS).read_text().split()]
+        """Of all in it, and in the groups that a server makes below it for its workers."""
+        return [int(each) for content in self._read(MEMBERS) for each in content.split()]
+
+    def _read(self, name: str) -> list[str]:
+        found = []
+        for file in self.folder.rglob(name):
+            with contextlib.suppress(OSError):  # its worker has ended
+                found.append(file.read_text())
+        return found
 
     @property
     def own_bytes(self) -> int:
@@ -46,9 +54,9 @@ class Group:
 
     @property
     def kills(self) -> int:
-        """Processes that the kernel has ended for want of memory."""
-        lines = (self.folder / KILLS[self.version]).read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.split()[0] == "oom_kill")
+        """Processes that the kernel has ended for want of memory, of groups that are still there."""
+        lines = [line.split() for content in self._read(KILLS[self.version]) for line in content.splitlines()]
+        return sum(int(words[1]) for words in lines if words[0] == "oom_kill")
 
 
 @contextmanager
@@ -107,6 +115,8 @@ def remove(group: Group) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         try:
+            for folder in group.folder.glob("*/"):
+                folder.rmdir()
             group.folder.rmdir()
         except OSError:
             if time.perf_counter() > ends:

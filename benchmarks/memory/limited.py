@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -123,7 +123,7 @@ def budget_for(room: int, profile: Profile) -> int:
 
 
 def least_budget(count: int, profile: Profile) -> int:
-    """In which so many of them fit, where what runs took is given back."""
+    """In which so many of them fit, where what runs took is given back, and one of them is being loaded."""
     footprint, slots = profile.footprint, usable_cores()
     if footprint is None:
         raise ValueError("a profile without a footprint: what the model takes is not known")
@@ -133,7 +133,10 @@ def least_budget(count: int, profile: Profile) -> int:
     while high - low > 1:
         budget = (low + high) // 2
         allowed = allowed_run(budget, count * footprint.resident, footprint.resident, slots)
-        fits = needed([holding(known, allowed, keeps=False)] * count, slots) <= budget
+        there, coming = (
+            holding(each, allowed, keeps=False) for each in (known, replace(known, is_there=False))
+        )
+        fits = needed([there] * (count - 1) + [coming], slots) <= budget
         low, high = (low, budget) if fits else (budget, high)
     return high
 

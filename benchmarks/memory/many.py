@@ -18,11 +18,11 @@ from watch import Seen, Watch
 from headrace.execution.wire import Profile
 from headrace.loadtest.plots import COLOURS, PAPER, coordinates, drawing, finished
 
-MODELS, ROOM, ZIPF, RATE, DEADLINE_S = 200, 10, 1.1, 4.0, 10.0
+MODELS, ROOM, ZIPF, DEADLINE_S = 200, 10, 1.1, 10.0
 HOTTEST = 5
 """Whose latency is compared. Not all ten can always be there: each request of the tail takes the room of one."""
 SEED = 6
-ALL_S, ALONE_S = 300.0, 150.0
+ALL_S, ALONE_S = 300.0, 100.0
 QUICK_ALL_S, QUICK_ALONE_S = 60.0, 20.0
 LEARNED = 0.2
 """Of a run, before latencies count: when it begins nothing is in memory."""
@@ -40,6 +40,7 @@ class Variant:
         options: of the server.
         is_measured: the server finds profiles of all models; else it has their files alone.
         part: of the row's seconds.
+        rate: calls a second, for all models together.
         rounds: runs of the hot models' traffic alone.
     """
 
@@ -49,6 +50,7 @@ class Variant:
     is_measured: bool = True
     part: float = 1.0
     rounds: int = 2
+    rate: float = 4.0
 
 
 OWN = Variant("200 models, room for 10", "Each has a worker of its own.")
@@ -57,6 +59,7 @@ SHARED = Variant(
     "Up to 20 share a worker.",
     options=("--sessions-per-worker", "20"),
     rounds=1,
+    rate=12.0,
 )
 UNMEASURED = Variant(
     "200 models, room for 10, none measured",
@@ -144,7 +147,7 @@ def measure(bench: Memory, variant: Variant) -> Row:
 
 def play(bench: Memory, variant: Variant, paths: list[Path], budget: int, seconds: float, seed: int) -> Run:
     """A server of all models, and calls for those that are hottest, as many as there are paths, at the rate they have of all."""
-    counts = drawn(len(paths), seconds, seed)
+    counts = drawn(len(paths), round(variant.rate * seconds), seed)
     asked = tuple(subjects.asked(at, count, seconds, DEADLINE_S) for at, count in enumerate(counts))
     every = subjects.make_all(paths[0].parent, MODELS)
     options = (*ONE_SESSION, "--deadline-s", f"{DEADLINE_S:g}", *variant.options)
@@ -159,10 +162,10 @@ def play(bench: Memory, variant: Variant, paths: list[Path], budget: int, second
     return run
 
 
-def drawn(hottest: int, seconds: float, seed: int) -> list[int]:
-    """How often each of the hottest is asked in a run in which all are asked at the rate."""
+def drawn(hottest: int, calls: int, seed: int) -> list[int]:
+    """How often each of the hottest is asked in a run of so many calls for all."""
     chances = np.arange(1, MODELS + 1, dtype=float) ** -ZIPF
-    counts = np.random.default_rng(seed).multinomial(round(RATE * seconds), chances / chances.sum())
+    counts = np.random.default_rng(seed).multinomial(calls, chances / chances.sum())
     return [int(each) for each in counts[:hottest]]
 
 
@@ -282,7 +285,7 @@ def how(variant: Variant, everybody: Run, alone: list[Run], budget: int, profile
     )
     return f"""{MODELS} convolutional models of 24 MB each (ten layers of 256 channels on 8 x 8), of one graph and with a content of their own; one in \
 memory takes {footprint.resident / MB:.0f} MB. {variant.words} The budget is {budget / MB:.0f} MB, room for {ROOM} of them by the ledger's arithmetic, in a control \
-group of {limit_for(budget) / MB:.0f} MB{limit}. Open loop, {RATE:g} calls/s for {everybody.seconds:.0f} s by Zipf's law (s = {ZIPF}) at random times, each with a \
+group of {limit_for(budget) / MB:.0f} MB{limit}. Open loop, {variant.rate:g} calls/s for {everybody.seconds:.0f} s by Zipf's law (s = {ZIPF}) at random times, each with a \
 deadline of {DEADLINE_S:g} s and a number of its own, which its answer holds times a factor of its model.{beside_it} A hit is a call that found its model in memory, as \
 the server counts; Belady's are of the same trace, with the most models that were ever in memory at once, loads taking no time. Latencies count after the first {100 * LEARNED:.0f} % of a run."""
 

@@ -71,9 +71,7 @@ def test_of_a_model_that_was_never_there_what_is_not_known_is_left_out(shown):
     }
     lines = shown(model("mood", reason="loaded when it is asked for", **unknown))
     assert about(lines, "mood/1") == "mood/1 ABSENT ~60 MiB loaded when it is asked for"
-    assert lines[-1] == (
-        "1 model: 0 in memory, 1 loaded when asked for, 1 not measured yet (~)"
-    )
+    assert lines[-1] == ("1 model: 0 in memory, 1 loaded when asked for, 1 not measured yet (~)")
 
 
 def test_before_a_start_states_are_what_will_become_of_them_and_mistakes_come_last(shown):
