@@ -127,7 +127,7 @@ def test_a_plot_has_the_limits_and_the_point(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--profile", "plian"], "no model at these paths is named 'plian': did you mean plain?"),
+        (["--profile", "plan"], "no model at these paths is named 'plan': did you mean plain?"),
         (["--profile", "zzz"], "there are mood, plain"),
         (["--plot", "a.svg"], "go with --profile NAME"),
         (["--latency-p99-ms", "5"], "go with --profile NAME"),

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from headrace.batching.latency import LatencyModel
 from headrace.execution.limits import PROBE_SCORE, WORKER_SCORE, data_of, limit_data
+from headrace.lifecycle.state import VersionState
 from headrace.testing import RunningServer, run_server
 from tests.integration.packages import model_file
 from tests.integration.process import eventually
@@ -22,7 +24,15 @@ from tests.integration.wire import Answer, Wire, binary, dumps, message, tensor
 pytestmark = pytest.mark.integration
 
 FAKE, REAL, BESIDE = "tight", "magika", "beside"
-SETTINGS = {"instances": 1, "threads": 1, "deadline_s": 60.0, "hang_floor_s": 20.0, "watch": False}
+SETTINGS = {
+    "instances": 1,
+    "threads": 1,
+    "deadline_s": 60.0,
+    "hang_floor_s": 20.0,
+    "watch": False,
+    "measure_memory": False,
+}
+MOST_ROUNDS = 10
 BYTES_A_FILE = 2048
 
 
@@ -163,14 +173,22 @@ def limited(pid: int, more: int) -> Iterator[None]:
 
 
 def test_a_real_model_in_too_little_address_space_answers_all_that_come_at_once(server):
-    requests = files(32)
-    # However it was measured, large batches seem worth it.
-    server.server.catalog.versions(REAL)[0].pipeline.latency = LatencyModel({BYTES_A_FILE: {1: 0.1, 32: 0.1}})
-    with limited(pid_of(server, REAL), 48 << 20):
-        before = steps(server, REAL)
-        tight = ask_all(server, requests)
+    requests, version = files(32), server.server.catalog.versions(REAL)[0]
+    # A worker that has run large batches has the memory for them.
+    before_pid, before = pid_of(server, REAL), steps(server, REAL)
+    os.kill(before_pid, signal.SIGKILL)
+    eventually(lambda: version.snapshot().pid not in {None, before_pid}, "another worker was started")
+    eventually(lambda: version.state is VersionState.READY, "it serves")
+    tight: list[Answer] = []
+    for _ in range(MOST_ROUNDS):
+        # However it was measured, large batches seem worth it; how large they become is for who comes first to say.
+        version.pipeline.latency = LatencyModel({BYTES_A_FILE: {1: 0.1, 32: 0.1}})
+        with limited(pid_of(server, REAL), 48 << 20):
+            tight = ask_all(server, requests)
+        assert {each.status for each in tight} == {200}
+        if done_since(before, server, REAL):
+            break
     plenty = ask_all(server, requests)
-    assert {each.status for each in tight} == {200}
     assert [label(each) for each in tight] == [label(each) for each in plenty]
     assert done_since(before, server, REAL)
 

@@ -251,12 +251,15 @@ class Residency:
         self._admit_pending = False
         for stay in list(self._stays.values()):
             stay.release_if_ended()
-        self._to_pause.clear()
+        if not self._wanted:
+            self._to_pause.clear()
         for stay in list(self._wanted):
             if stay.has_begun:
                 continue  # its last processes have not ended yet
-            loading = sum(each.is_loading for each in self._stays.values())
-            if loading >= self._slots or not self._make_room(stay):
+            if sum(each.is_loading for each in self._stays.values()) >= self._slots:
+                break
+            self._to_pause.clear()
+            if not self._make_room(stay):
                 break
             self._wanted.pop(stay, None)
         for stay in self._stays.values():
