@@ -59,3 +59,20 @@ def is_gone(folder: Path) -> bool:
     with contextlib.suppress(OSError):
         folder.rmdir()
     return not folder.exists()
+
+
+def greedy(row_bytes: int, max_batch_size: int) -> str:
+    """A model.py whose runs take so many bytes a row."""
+    return f"""
+import numpy as np
+
+class Model:
+    batched = True
+    max_batch_size = {max_batch_size}
+    inputs = [("x", "FP32", [-1, 1])]
+    outputs = [("y", "FP32", [-1, 1])]
+
+    def infer(self, inputs):
+        taken = np.ones(len(inputs["x"]) * {row_bytes}, np.uint8)
+        return {{"y": inputs["x"] * 2 * taken[0]}}
+"""

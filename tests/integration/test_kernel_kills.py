@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.execution.machine_memory import groups_of
+from tests.integration.groups import greedy, made_group
 from tests.integration.process import ServerProcess, serving
 from tests.integration.wire import Wire, dumps, message, tensor
 
@@ -16,45 +16,18 @@ pytestmark = [pytest.mark.integration, pytest.mark.load]
 
 MIB = 1 << 20
 LIMIT, A_ROW = 900 * MIB, 100 * MIB
-GREEDY = f"""
-import numpy as np
-
-class Model:
-    batched = True
-    max_batch_size = 32
-    inputs = [("x", "FP32", [-1, 1])]
-    outputs = [("y", "FP32", [-1, 1])]
-
-    def infer(self, inputs):
-        taken = np.ones(len(inputs["x"]) * {A_ROW}, np.uint8)
-        return {{"y": inputs["x"] * 2 * taken[0]}}
-"""
 
 
 @pytest.fixture
 def group() -> Iterator[Path]:
     """A group with the limit, below the one that this process is in."""
-    groups = groups_of(Path("/proc/self"))
-    if not groups:
-        pytest.skip("there are no control groups here")
-    folder = groups[0].folder / f"headrace-test-{os.getpid()}"
-    is_v1 = (groups[0].folder / "memory.limit_in_bytes").exists()
-    try:
-        folder.mkdir()
-    except OSError as exc:
-        pytest.skip(f"no control group can be made here: {exc}")
-    try:
-        (folder / ("memory.limit_in_bytes" if is_v1 else "memory.max")).write_text(str(LIMIT))
-    except OSError as exc:
-        folder.rmdir()
-        pytest.skip(f"no control group can be bounded here: {exc}")
-    yield folder
-    folder.rmdir()
+    with made_group(LIMIT) as made:
+        yield made.folder
 
 
 def test_a_worker_that_the_kernel_ends_costs_nobody_an_answer(group: Path, tmp_path: Path) -> None:
     (tmp_path / "greedy").mkdir()
-    (tmp_path / "greedy" / "model.py").write_text(GREEDY)
+    (tmp_path / "greedy" / "model.py").write_text(greedy(A_ROW, 32))
     own, members = group.parent / "cgroup.procs", group / "cgroup.procs"
     members.write_text(str(os.getpid()))  # what is started now is in there from its first moment
     try:

@@ -18,7 +18,7 @@ from headrace.execution.supervisor import WorkerEvents
 from headrace.execution.wire import Load
 from headrace.execution.worker_groups import GRAIN, WorkerGroup, WorkerGroups
 from headrace.execution.workers import Workers
-from tests.integration.groups import below, made_group, members, set_limit
+from tests.integration.groups import below, greedy, made_group, members, set_limit
 from tests.integration.process import PATIENCE_S, ServerProcess, children, eventually, is_running
 from tests.integration.wire import Wire, dumps, message, tensor
 
@@ -26,19 +26,6 @@ pytestmark = pytest.mark.integration
 
 MIB = 1 << 20
 A_ROW = 40 * MIB
-GREEDY = f"""
-import numpy as np
-
-class Model:
-    batched = True
-    max_batch_size = 8
-    inputs = [("x", "FP32", [-1, 1])]
-    outputs = [("y", "FP32", [-1, 1])]
-
-    def infer(self, inputs):
-        taken = np.ones(len(inputs["x"]) * {A_ROW}, np.uint8)
-        return {{"y": inputs["x"] * 2 * taken[0]}}
-"""
 TAKES = """
 import mmap, subprocess, sys
 from headrace.execution.linux import enter_group
@@ -185,7 +172,7 @@ async def test_a_workers_group_is_bounded_with_its_address_space_and_well_above_
 
 def test_a_server_alone_in_its_group_gives_each_worker_one_and_leaves_none(parent, tmp_path):
     (tmp_path / "greedy").mkdir()
-    (tmp_path / "greedy" / "model.py").write_text(GREEDY)
+    (tmp_path / "greedy" / "model.py").write_text(greedy(A_ROW, 8))
     dead = subprocess.Popen(["true"])
     dead.wait()
     (parent.folder / f"headrace-{dead.pid}-1").mkdir()

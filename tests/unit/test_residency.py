@@ -1,6 +1,7 @@
 """Who is in memory: what fits is loaded, who is asked for comes in, and who is worth least leaves, with nothing to do."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -32,11 +33,17 @@ async def test_what_fits_is_loaded_at_start() -> None:
 
 
 async def test_what_does_not_fit_waits_to_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(200)
-    three(world)
-    await started(world, monkeypatch)
+    world = await of_three(monkeypatch, 200)
     assert world.there() == {"a", "b"}
     assert world.versions["c"].is_on_demand
+
+
+async def of_three(monkeypatch: pytest.MonkeyPatch, budget_mib: int, **settings: Any) -> World:
+    """With a, b and c, as many of them loaded as fit."""
+    world = World(budget_mib, **settings)
+    three(world)
+    await started(world, monkeypatch)
+    return world
 
 
 async def started(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,9 +72,7 @@ async def test_pinned_models_are_loaded_first_and_those_to_be_left_out_not_at_al
 async def test_who_is_asked_for_comes_in_and_who_is_asked_least_leaves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    world = World(195)
-    three(world)
-    await started(world, monkeypatch)
+    world = await of_three(monkeypatch, 195)
     for _ in range(5):
         await world.ask("a")
     await world.ask("c")
@@ -91,9 +96,7 @@ async def test_before_anybody_leaves_runs_give_back_what_they_took(monkeypatch: 
 
 
 async def test_once_there_is_room_again_runs_keep_what_they_took(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(285)
-    three(world)
-    await started(world, monkeypatch)
+    world = await of_three(monkeypatch, 285)
     await world.ask("c")
     world.budget = 1000 * MIB
     world.clock.now += 10
@@ -102,9 +105,7 @@ async def test_once_there_is_room_again_runs_keep_what_they_took(monkeypatch: py
 
 
 async def test_nobody_leaves_who_has_something_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(195)
-    three(world)
-    await started(world, monkeypatch)
+    world = await of_three(monkeypatch, 195)
     busy = [world.versions["a"], world.versions["b"]]
     for each in busy:
         each.is_idle = each.is_quiet = False
@@ -155,9 +156,7 @@ async def test_who_comes_gives_way_to_those_that_serve_and_to_nobody_where_none_
 
 
 async def test_room_is_taken_only_when_those_that_leave_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(195)
-    three(world)
-    await started(world, monkeypatch)
+    world = await of_three(monkeypatch, 195)
     world.clock.now += 100
     world.versions["c"].on_wanted()
     await asyncio.sleep(0)
@@ -171,9 +170,7 @@ async def test_room_is_taken_only_when_those_that_leave_have_ended(monkeypatch: 
 
 
 async def test_who_is_unloaded_while_it_waits_for_room_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(195)
-    three(world)
-    await started(world, monkeypatch)
+    world = await of_three(monkeypatch, 195)
     world.clock.now += 100
     world.versions["c"].on_wanted()
     await asyncio.sleep(0)
@@ -184,9 +181,7 @@ async def test_who_is_unloaded_while_it_waits_for_room_is_not_loaded(monkeypatch
 
 
 async def test_many_who_ask_at_once_have_it_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(195)
-    three(world)
-    await started(world, monkeypatch)
+    world = await of_three(monkeypatch, 195)
     world.clock.now += 100
     for _ in range(10):
         world.versions["c"].on_wanted()
@@ -256,9 +251,7 @@ async def test_who_is_not_asked_for_since_its_breaker_is_open_leaves_like_anybod
 
 
 async def test_a_pinned_model_never_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(195, pin=frozenset({"b"}))
-    three(world)
-    await started(world, monkeypatch)
+    world = await of_three(monkeypatch, 195, pin=frozenset({"b"}))
     for _ in range(5):
         await world.ask("a")
     await world.ask("c")
@@ -281,9 +274,7 @@ async def test_who_is_not_asked_for_for_its_idle_time_leaves(monkeypatch: pytest
 async def test_a_budget_that_shrinks_makes_them_leave_and_one_that_grows_lets_them_come(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    world = World(300)
-    three(world)
-    await started(world, monkeypatch)
+    world = await of_three(monkeypatch, 300)
     world.budget = 195 * MIB
     for _ in range(5):
         world.clock.now += 10
@@ -299,9 +290,7 @@ async def test_a_budget_that_shrinks_makes_them_leave_and_one_that_grows_lets_th
 
 
 async def test_what_takes_more_than_was_thought_is_counted_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(300)
-    three(world)
-    await started(world, monkeypatch)
+    world = await of_three(monkeypatch, 300)
     world.versions["a"].bytes = 250 * MIB
     for _ in range(5):
         world.clock.now += 10
@@ -312,9 +301,7 @@ async def test_what_takes_more_than_was_thought_is_counted_as_it_is(monkeypatch:
 
 
 async def test_requests_that_find_it_absent_are_told_of_once_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(195)
-    three(world)
-    await started(world, monkeypatch)
+    world = await of_three(monkeypatch, 195)
     world.versions["c"].pipeline.absent_requests += 7
     world.clock.now += 10
     world.residency.watch()
@@ -351,9 +338,7 @@ async def test_what_a_model_takes_is_measured_in_a_quiet_moment_one_after_the_ot
 
 
 async def test_nothing_is_held_once_everything_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(195)
-    three(world)
-    await started(world, monkeypatch)
+    world = await of_three(monkeypatch, 195)
     await world.ask("c")
     for each in world.versions.values():
         world.residency.forget(each)  # type: ignore[arg-type]
@@ -405,9 +390,7 @@ async def test_a_model_for_a_card_that_is_not_there_is_refused(monkeypatch: pyte
 async def test_who_is_worth_less_is_waited_for_a_moment_before_who_is_worth_more_leaves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    world = World(195)
-    three(world)
-    await started(world, monkeypatch)
+    world = await of_three(monkeypatch, 195)
     for _ in range(5):
         await world.ask("a")
     world.versions["b"].is_idle = False
@@ -425,9 +408,7 @@ async def test_who_is_worth_less_is_waited_for_a_moment_before_who_is_worth_more
 async def test_who_always_has_something_to_do_makes_way_once_nothing_of_it_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    world = World(195)
-    three(world)
-    await started(world, monkeypatch)
+    world = await of_three(monkeypatch, 195)
     for _ in range(5):
         await world.ask("a")
     b = world.versions["b"]
@@ -451,9 +432,7 @@ async def test_who_always_has_something_to_do_makes_way_once_nothing_of_it_runs(
 async def test_who_was_to_make_way_goes_on_when_somebody_else_has_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    world = World(195)
-    three(world)
-    await started(world, monkeypatch)
+    world = await of_three(monkeypatch, 195)
     a, b = world.versions["a"], world.versions["b"]
     a.is_idle = a.is_quiet = b.is_idle = b.is_quiet = False
     world.clock.now += 100
@@ -473,9 +452,7 @@ async def test_who_was_to_make_way_goes_on_when_somebody_else_has_left(
 async def test_a_load_that_takes_far_longer_than_the_last_one_is_hurried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    world = World(195)
-    three(world)
-    await started(world, monkeypatch)
+    world = await of_three(monkeypatch, 195)
     world.clock.now += 100
     world.versions["c"].on_wanted()
     for _ in range(3):

@@ -200,6 +200,8 @@ class Stay:
 
     def measure(self, reservation: Held, limit: int) -> None:
         """Have a process find out what it takes, within so many bytes."""
+        self.release_if_ended()
+        assert self._measuring is None, "what the process before was to take is released"
         self._measuring = reservation
         self.version.measure(limit)
 
