@@ -413,7 +413,9 @@ class Pipeline:
         if self._instances.remove(gone):
             self._guard.worker_lost(f"its worker {reason}", now)
         for channel in gone:
-            for at, batch in enumerate(batches_in(channel.close())):
+            for at, batch in enumerate(channel.close()):
+                if not isinstance(batch, Batch):
+                    continue  # it was nobody's; what comes behind it has not begun
                 self._clear(batch)
                 if is_memory and not at and not batch.is_rebuild:
                     self._run_short(batch, f"its worker {reason}", has_died=True)

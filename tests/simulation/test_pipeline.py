@@ -502,3 +502,21 @@ async def test_a_client_that_left_before_its_run_was_overdue_is_not_counted_as_f
     path.pipeline.drop(gone)
     path.pipeline.detach([channel], is_overdue=True)
     assert not [each for each in path.events if isinstance(each, RequestsFailed)]
+
+
+async def test_what_waits_behind_a_run_for_upkeep_has_not_begun_when_the_worker_dies():
+    path = Path(asyncio.get_running_loop().time, golden_cost=WIDTH)
+    channel = path.start_worker(known={2: {1: 1e-4, 4: 1e-4}})
+    path.pipeline.give_back()
+    assert channel.golden_runs == 1
+    waiting = [path.submit(value) for value in (1, 2, 3, 4)]
+    await tick()
+    assert channel.given == [[1, 2, 3, 4]]
+    path.lose_worker(is_own_doing=True)
+    again = path.start_worker(known={2: {1: 1e-4, 4: 1e-4}})
+    await tick()
+    assert again.given == [[1, 2, 3, 4]], "together, as who was never run"
+    again.finish()
+    await tick()
+    assert rows_of(*waiting) == [[2], [4], [6], [8]]
+    path.close()
